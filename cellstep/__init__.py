@@ -1,0 +1,1 @@
+"""The cellstep command: clouds, releases, the engine and the runbooks."""

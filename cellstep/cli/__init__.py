@@ -1,0 +1,1 @@
+"""The command line: one module a command group; arguments, output and exit codes only."""

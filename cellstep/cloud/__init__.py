@@ -1,0 +1,1 @@
+"""A cloud: its folder, its configuration and its nodes."""

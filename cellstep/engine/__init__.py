@@ -1,0 +1,1 @@
+"""The engine: steps, plan, journal, lock and the run itself."""

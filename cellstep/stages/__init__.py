@@ -1,0 +1,1 @@
+"""The runbooks: one module a stage, one line a step."""

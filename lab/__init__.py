@@ -1,0 +1,1 @@
+"""The lab: a small real cloud on one machine."""

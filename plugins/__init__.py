@@ -1,0 +1,1 @@
+"""Nornir plugins; they know no OpenStack."""

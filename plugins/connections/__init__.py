@@ -1,0 +1,1 @@
+"""Connection plugins: SSH on paramiko, MySQL on PyMySQL."""

@@ -1,0 +1,1 @@
+"""Tables from facts, and their writers."""

@@ -1,0 +1,1 @@
+"""What is done to one host or one database, as Nornir tasks."""
