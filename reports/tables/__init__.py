@@ -1,0 +1,32 @@
+"""The tables: a module for each, frames of facts in, one frame out.
+
+Each module has `table(...)`, COLUMNS, STATUS (the column that has the status), GOOD (the statuses that are
+compliant) and WARN (those worth a look: amber in the workbook, where others that are not good are red).
+A new check is a new module here and a line in TABLES.
+"""
+
+from types import ModuleType
+
+import pandas as pd
+
+from reports.tables import guests, hosts, quotas, rpms, services, volumes
+
+TABLES: dict[str, ModuleType] = {
+    "rpms": rpms,
+    "services": services,
+    "volumes": volumes,
+    "quotas": quotas,
+    "guests": guests,
+    "hosts": hosts,
+}
+
+
+def findings(name: str, frame: pd.DataFrame) -> pd.DataFrame:
+    """The rows of a table that are not compliant.
+
+    Raises:
+        KeyError: there is no such table.
+    """
+    kind = TABLES[name]
+    good: set[str] = kind.GOOD
+    return frame.loc[~frame[str(kind.STATUS)].isin(good)]
