@@ -1,0 +1,302 @@
+"""What stands in a cloud.yaml.
+
+Paths marked `LocalPath` are of the machine cellstep runs on, relative to the cloud's folder; all other paths are of the
+cloud's hosts.
+"""
+
+import re
+import string
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, model_validator
+
+from cellstep.cloud.nodes import Tier
+from cellstep.releases.model import Evr
+from plugins.inventory.model import Port, Word
+
+
+def _local(path: Path, info: ValidationInfo) -> Path:
+    """Relative to the cloud's folder, `~` expanded."""
+    directory = (info.context or {}).get("directory", Path())
+    try:
+        return Path(directory, path.expanduser())
+    except RuntimeError as error:  # ~nobody-of-that-name
+        raise ValueError(f"'{path}' has no home folder; write the whole path") from error
+
+
+def _not_blank(text: str) -> str:
+    if not text.strip() or "\0" in text or "\n" in text:
+        raise ValueError("is empty or more than one line; write one line")
+    return text
+
+
+def _blank_or_line(text: str) -> str:
+    return text if text == "" else _not_blank(text)
+
+
+def _remote_path(text: str) -> str:
+    if not text.startswith("/"):
+        raise ValueError(f"'{text[:80]}' is not a whole path; begin with /")
+    return _not_blank(text)
+
+
+def _environment_name(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", text):
+        raise ValueError(f"'{text[:80]}' is not the name of an environment variable; write for instance CELLSTEP_MYSQL")
+    return text
+
+
+def _admin_socket(text: str) -> str:
+    if text.startswith("/"):
+        return text
+    host, _, port = text.rpartition(":")
+    if not host or not port.isascii() or not port.isdigit() or not 1 <= int(port[:6]) <= 65535:
+        raise ValueError(
+            f"'{text[:80]}' is no socket; write host:port such as 127.0.0.1:9999, or a path such as /var/run/haproxy.sock"
+        )
+    return text
+
+
+def _placeholders(*names: str) -> AfterValidator:
+    """A command may hold these placeholders and no others; a brace of the shell's own is written twice."""
+
+    def check(text: str) -> str:
+        known = ", ".join(f"{{{name}}}" for name in names)
+        try:
+            used = [name for _, name, _, _ in string.Formatter().parse(text) if name is not None]
+        except ValueError:
+            raise ValueError(f"has a single brace; write {known}, and the shell's own braces twice") from None
+        for name in used:
+            if name not in names:
+                raise ValueError(
+                    f"has the unknown placeholder {{{name[:40]}}}; write {known}, and the shell's own braces twice"
+                )
+        return text
+
+    return AfterValidator(check)
+
+
+LocalPath = Annotated[Path, AfterValidator(_local)]
+Line = Annotated[str, AfterValidator(_not_blank)]
+Maybe = Annotated[
+    str,
+    BeforeValidator(lambda value: "" if value is None else value, json_schema_input_type=str | None),
+    AfterValidator(_blank_or_line),
+]  # "" where the site has none
+RemotePath = Annotated[str, AfterValidator(_remote_path)]
+Seconds = Annotated[float, Field(strict=True, gt=0, le=86400, allow_inf_nan=False)]
+Count = Annotated[int, Field(strict=True, ge=1, le=10_000)]
+Flag = Annotated[bool, Field(strict=True)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class InventoryConfig(_Strict):
+    """Where the nodes come from."""
+
+    plugin: Literal["cellstep_cells", "SimpleInventory"] = Field(
+        default="cellstep_cells", description="Nornir inventory plugin: cellstep_cells, or Nornir's own SimpleInventory"
+    )
+    options: dict[str, str] = Field(
+        default_factory=dict,
+        description="cellstep_cells: path; SimpleInventory: host_file, group_file, defaults_file, encoding",
+    )
+
+    @model_validator(mode="after")
+    def _known_options(self) -> Self:
+        known = {
+            "cellstep_cells": {"path"},
+            "SimpleInventory": {"host_file", "group_file", "defaults_file", "encoding"},
+        }[self.plugin]
+        if unknown := sorted(set(self.options) - known):
+            raise ValueError(f"{self.plugin} has no option '{unknown[0]}'; known options: {', '.join(sorted(known))}")
+        return self
+
+
+class SshConfig(_Strict):
+    """How hosts are reached."""
+
+    username: Word | None = Field(
+        default=None, description="user to log in as; the SSH configuration's or yours if left out"
+    )
+    key: LocalPath | None = Field(default=None, description="private key; the agent's keys if left out")
+    known_hosts: LocalPath | None = Field(
+        default=None, description="file of known host keys; ~/.ssh/known_hosts if left out"
+    )
+    config: LocalPath | None = Field(default=None, description="ssh_config file; none is read if left out")
+    host_keys: Literal["strict", "accept-new"] = Field(
+        default="strict", description="strict refuses hosts whose key is not known; accept-new stores a new host's key"
+    )
+    sudo: Flag = Field(default=False, description="run commands under `sudo -n`")
+    connect_timeout_s: Seconds = Field(default=5, description="seconds to wait for a TCP connection")
+    banner_timeout_s: Seconds = Field(default=10, description="seconds to wait for sshd's greeting")
+    auth_timeout_s: Seconds = Field(default=10, description="seconds to wait for the log-in")
+    command_timeout_s: Seconds = Field(
+        default=60, description="seconds to wait for a command which has no limit of its own"
+    )
+
+
+class DatabasesConfig(_Strict):
+    """How the databases on nodes with the role `database` are reached."""
+
+    via: Literal["ssh", "direct"] = Field(default="ssh", description="through the host's SSH connection, or directly")
+    port: Port = Field(default=3306, description="the server's TCP port")
+    username: Line = Field(default="cellstep", description="database user")
+    password_file: LocalPath | None = Field(
+        default=None, description="file with the password, readable by its owner alone"
+    )
+    password_env: Annotated[str, AfterValidator(_environment_name)] | None = Field(
+        default=None, description="environment variable with the password, in place of password_file"
+    )
+    names: dict[str, Line] = Field(
+        default_factory=dict, description="component to schema name, where it is not the component's own name"
+    )
+
+    @model_validator(mode="after")
+    def _one_password(self) -> Self:
+        if self.password_file and self.password_env:
+            raise ValueError("has both password_file and password_env; keep one")
+        return self
+
+    def schema_name(self, component: str) -> str:
+        """The schema a component's tables are in; its own name unless `names` says otherwise."""
+        return self.names.get(component, component)
+
+
+class FenceConfig(_Strict):
+    """How user requests are blocked: through HAProxy's admin socket on the nodes with the role `loadbalancer`."""
+
+    socket: Annotated[Line, AfterValidator(_admin_socket)] = Field(
+        default="127.0.0.1:9999",
+        description="HAProxy's admin socket: host:port on the balancer, or a Unix path (socat is used then)",
+    )
+    backends: list[Line] = Field(default=["nova-api"], min_length=1, description="HAProxy's backends to fence")
+
+
+class PuppetUpdates(_Strict):
+    """The switch of automatic software updating: a key in a file of KEY=value lines."""
+
+    file: RemotePath = Field(default="/etc/sysconfig/yum-autoupdate", description="the file, on every node")
+    key: Line = Field(default="ENABLED", description="the key in it")
+    off: Line = Field(default="false", description="the value that switches updating off")
+
+
+class PuppetConfig(_Strict):
+    """How Puppet is run and held."""
+
+    run: Line = Field(
+        default="puppet agent --onetime --no-daemonize --verbose", description="command for one forced run, on any node"
+    )
+    updates: PuppetUpdates = Field(default_factory=PuppetUpdates, description="the switch of automatic updating")
+    lock: RemotePath = Field(
+        default="/var/lib/puppet/state/agent_disabled.lock", description="file that is there while Puppet is disabled"
+    )
+
+
+class CommandOn(_Strict):
+    """A site's own command, and where it is run."""
+
+    on: Line = Field(description="node, group or range, as --limit takes it")
+    command: Line = Field(description="the command")
+
+
+class Promotion(_Strict):
+    """The site's command that moves the repository from QA to master."""
+
+    on: Line = Field(description="the node to run it on")
+    command: Line = Field(description="the command")
+    already: Maybe = Field(default="", description="command that ends with 0 when it was promoted already")
+
+
+class RepositoryConfig(_Strict):
+    """The package repository of the release to upgrade to."""
+
+    name: Word = Field(description="its id, as `yum repolist` prints it")
+    promote: Promotion = Field(description="how it is moved from QA to master")
+
+
+class MonitoringConfig(_Strict):
+    """What restarts services and raises alarms, and how it is kept from doing so."""
+
+    kind: Literal["monit", "none"] = Field(default="none", description="what restarts stopped services on the nodes")
+    mask_alarms: Maybe = Field(default="", description="command on every node that masks its alarms")
+    unmask_alarms: Maybe = Field(default="", description="command that undoes mask_alarms")
+    alarms_masked: Maybe = Field(default="", description="command that ends with 0 when alarms are masked already")
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        given = [bool(text) for text in (self.mask_alarms, self.unmask_alarms, self.alarms_masked)]
+        if any(given) and not all(given):
+            raise ValueError("needs mask_alarms, unmask_alarms and alarms_masked together; write all three or none")
+        return self
+
+
+class CheckoutConfig(_Strict):
+    """The check-out tests: commands on the first top controller."""
+
+    environment: Maybe = Field(default="", description="file there with the credentials, sourced before the commands")
+    cell_path: Annotated[Line, _placeholders("cell")] = Field(
+        default="api!{cell}", description="nova's path of a child cell; {cell} is its name"
+    )
+    create: Annotated[Line, _placeholders("name", "cell_path")] = Field(
+        default="nova boot --flavor m1.tiny --image cirros --hint target_cell='{cell_path}' {name}",
+        description="makes the guest {name} in the cell {cell_path}",
+    )
+    show: Annotated[Line, _placeholders("name")] = Field(
+        default="nova show {name}", description="shows the guest {name}"
+    )
+    delete: Annotated[Line, _placeholders("name")] = Field(
+        default="nova delete {name}", description="deletes the guest {name}"
+    )
+    services: Line = Field(default="nova service-list", description="lists the services of all cells through RabbitMQ")
+    commands: list[CommandOn] = Field(default_factory=list, description="the site's own tests")
+
+
+class DrainConfig(_Strict):
+    """How long to wait until no instance has a task state and the queues are empty."""
+
+    timeout_s: Seconds = Field(default=600, description="seconds to wait")
+    accept_stuck: Flag = Field(default=False, description="go on after that time all the same; what is stuck is listed")
+
+
+class CloudConfig(_Strict):
+    """cloud.yaml: how one cloud is reached and upgraded."""
+
+    name: Word = Field(description="what the cloud is called in reports")
+    release: Line = Field(description="the upgrade: a release that ships, such as grizzly-havana, or a file's path")
+    inventory: InventoryConfig = Field(default_factory=InventoryConfig, description="where the nodes come from")
+    network_namespace: Word | None = Field(
+        default=None, description="network namespace which the command enters by itself"
+    )
+    ssh: SshConfig = Field(default_factory=SshConfig, description="how hosts are reached")
+    workers: Count = Field(default=20, description="hosts at once in all")
+    workers_per_cell: Count | None = Field(
+        default=None, description="hosts of one cell at once; no such limit if left out"
+    )
+    databases: DatabasesConfig = Field(default_factory=DatabasesConfig, description="how databases are reached")
+    backup_folder: RemotePath = Field(
+        default="/var/lib/cellstep/backups", description="folder on each database node that keeps the dumps"
+    )
+    fence: FenceConfig = Field(default_factory=FenceConfig, description="how user requests are blocked")
+    drain: DrainConfig = Field(default_factory=DrainConfig, description="the wait for rest before daemons are stopped")
+    puppet: PuppetConfig = Field(default_factory=PuppetConfig, description="how Puppet is run and held")
+    repository: RepositoryConfig = Field(description="the package repository of the release to upgrade to")
+    monitoring: MonitoringConfig = Field(default_factory=MonitoringConfig, description="restarts and alarms")
+    checkout: CheckoutConfig = Field(default_factory=CheckoutConfig, description="the check-out tests")
+    reboot_timeout_s: Seconds = Field(default=900, description="seconds a host may take to reboot")
+    settle_s: Seconds = Field(default=120, description="seconds to wait until services report and guests come and go")
+    stale_after_s: Seconds = Field(default=60, description="a service's heartbeat older than so many seconds is stale")
+    packages: dict[str, Evr] = Field(
+        default_factory=dict, description="the site's own builds: package to [epoch:]version[-release]"
+    )
+    services: dict[Tier, list[str]] = Field(
+        default_factory=dict, description="the services of a tier (top, cell, compute), in place of the release's"
+    )
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON Schema of cloud.yaml."""
+    return CloudConfig.model_json_schema()

@@ -1,0 +1,42 @@
+"""The releases cellstep knows: one YAML file a pair, named by where it starts and where it ends."""
+
+from pathlib import Path
+
+from cellstep.errors import ConfigurationError
+from cellstep.releases.model import Component, PackageFact, Release, SchemaFact, ServiceFact
+from plugins.inventory.document import read, validate
+
+__all__ = ["Component", "PackageFact", "Release", "SchemaFact", "ServiceFact", "load_release", "release_names"]
+
+_HERE = Path(__file__).parent
+
+
+def release_names() -> list[str]:
+    """The releases that ship, sorted."""
+    return sorted(path.stem for path in _HERE.glob("*.yaml"))
+
+
+def load_release(name_or_path: str, *, directory: Path | None = None) -> Release:
+    """Read a release's facts.
+
+    Args:
+        name_or_path: a release that ships (`grizzly-havana`), or the path of a YAML file.
+        directory: what a relative path is relative to; the current folder if left out.
+
+    Raises:
+        ConfigurationError: there is no such release, or its file has faults; all of them at once.
+    """
+    if name_or_path in release_names():
+        path = _HERE / f"{name_or_path}.yaml"
+    else:
+        path = (directory or Path()) / Path(name_or_path).expanduser()
+        if not path.is_file():
+            known = ", ".join(release_names())
+            raise ConfigurationError(
+                [f"there is no release '{name_or_path}'; write one of {known}, or the path of a file"]
+            )
+    document = read(path)
+    release = validate(Release, document)
+    if release is None or document.faults:
+        raise ConfigurationError([str(fault) for fault in document.faults])
+    return release

@@ -1,0 +1,102 @@
+"""The facts of one upgrade from a release to the next: packages, services, schema heads."""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Self
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from cellstep.cloud.nodes import Tier
+
+_EVR = re.compile(r"(?:[0-9]+:)?[A-Za-z0-9._+~^]+(?:-[A-Za-z0-9._+~^]+)?")
+
+
+def _evr(text: str) -> str:
+    if not _EVR.fullmatch(text):
+        raise ValueError(f"'{text[:80]}' is not a version; write [epoch:]version[-release], such as 2013.2.1-1.el6")
+    return text
+
+
+Evr = Annotated[str, AfterValidator(_evr), Field(examples=["2013.2.1-1.el6"])]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class PackageFact(_Strict):
+    """One package: what it must be afterwards, what it was, and on which tiers it is.
+
+    `evr` without a release part fits every release of that version, as in rpm's own dependencies.
+    """
+
+    evr: Evr
+    was: Evr | None = None
+    tiers: tuple[Tier, ...]
+
+
+class ServiceFact(_Strict):
+    """One service: its init script, the name in its heartbeat (None: it has none), and where it runs."""
+
+    name: str
+    binary: str | None = None
+    tiers: tuple[Tier, ...]
+
+
+class SchemaFact(_Strict):
+    """One database: its row in migrate_version, the versions an upgrade may start from, the version it ends at."""
+
+    name: str
+    repository_id: str
+    start: tuple[int, ...]
+    head: int
+    sync: str
+    version: str
+
+
+class Component(_Strict):
+    """What one component brings."""
+
+    packages: dict[str, PackageFact] = Field(default_factory=dict)
+    services: tuple[ServiceFact, ...] = ()
+    databases: tuple[SchemaFact, ...] = ()
+
+
+class Release(_Strict):
+    """One pair of releases, read from a file such as grizzly-havana.yaml."""
+
+    name: str
+    source: str
+    target: str
+    components: dict[str, Component]
+
+    def packages_on(self, tier: Tier) -> dict[str, str]:
+        """Package name to `[epoch:]version[-release]` expected after the upgrade on nodes of a tier."""
+        return {
+            name: fact.evr
+            for component in self.components.values()
+            for name, fact in component.packages.items()
+            if tier in fact.tiers
+        }
+
+    def with_overrides(self, packages: Mapping[str, str], services: Mapping[Tier, Sequence[str]]) -> Self:
+        """The same release with a site's own package versions, and its own list of services on some tiers."""
+
+        def service(fact: ServiceFact) -> ServiceFact:
+            tiers = [tier for tier in fact.tiers if tier not in services]
+            tiers += [tier for tier, names in services.items() if fact.name in names]
+            return fact.model_copy(update={"tiers": tuple(tiers)})
+
+        components = {
+            name: component.model_copy(
+                update={
+                    "packages": {
+                        package: fact.model_copy(update={"evr": packages.get(package, fact.evr)})
+                        for package, fact in component.packages.items()
+                    },
+                    "services": tuple(map(service, component.services)),
+                }
+            )
+            for name, component in self.components.items()
+        }
+        return self.model_copy(update={"components": components})
