@@ -199,9 +199,7 @@ def _matches(patterns: list[str], name: str) -> bool:
     """Whether a line's patterns mean the name; a `!pattern` that matches excludes it."""
     if any(fnmatch.fnmatchcase(name, _glob(pattern[1:])) for pattern in patterns if pattern.startswith("!")):
         return False
-    return any(
-        fnmatch.fnmatchcase(name, _glob(pattern)) for pattern in patterns if not pattern.startswith("!")
-    )
+    return any(fnmatch.fnmatchcase(name, _glob(pattern)) for pattern in patterns if not pattern.startswith("!"))
 
 
 def _glob(pattern: str) -> str:

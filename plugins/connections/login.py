@@ -171,9 +171,7 @@ def _keys(settings: Settings) -> list[tuple[str, paramiko.PKey]]:
     return keys
 
 
-def _still_there(
-    transport: Transport, settings: Settings, tried: list[str], error: Exception, left: float
-) -> None:
+def _still_there(transport: Transport, settings: Settings, tried: list[str], error: Exception, left: float) -> None:
     """Tell a refused key (go on with the next) from a connection that is gone or silent."""
     if left <= 0.01 or "timeout" in str(error).lower():
         raise Unreachable(

@@ -111,9 +111,7 @@ class Ssh:
                 f"{SESSIONS_AT_ONCE} commands run on it already"
             )
         try:
-            transport, channel = self._channel(
-                lambda transport: transport.open_session(timeout=self._opening_s)
-            )
+            transport, channel = self._channel(lambda transport: transport.open_session(timeout=self._opening_s))
             exchange = Exchange(channel, stdin.encode(), sink)
             try:
                 self._start(transport, channel, line)
@@ -146,9 +144,7 @@ class Ssh:
         """
 
         def connect(transport: Transport) -> paramiko.Channel:
-            return transport.open_channel(
-                "direct-tcpip", (address, port), ("127.0.0.1", 0), timeout=self._opening_s
-            )
+            return transport.open_channel("direct-tcpip", (address, port), ("127.0.0.1", 0), timeout=self._opening_s)
 
         _, channel = self._channel(connect, f"to {address} port {port}")
         return channel
@@ -183,9 +179,7 @@ class Ssh:
             try:
                 return transport, make(transport)
             except paramiko.ChannelException as error:
-                raise Unreachable(
-                    f"{self.settings.where}: sshd opens no channel {what}: {error.text}"
-                ) from error
+                raise Unreachable(f"{self.settings.where}: sshd opens no channel {what}: {error.text}") from error
             except (paramiko.SSHException, EOFError, OSError) as error:
                 # Alive but silent counts as dead: a host whose power was cut cannot say so.
                 transport.close()
@@ -199,9 +193,7 @@ class Ssh:
             channel.exec_command(line)
         except (paramiko.SSHException, EOFError, OSError) as error:
             if transport.is_active():
-                raise Unreachable(
-                    f"{self.settings.where}: its sshd runs no commands for this login"
-                ) from error
+                raise Unreachable(f"{self.settings.where}: its sshd runs no commands for this login") from error
             raise self._lost(transport) from error
 
     def _lost(self, transport: Transport) -> TransportError:
@@ -211,12 +203,8 @@ class Ssh:
                 f"{self.settings.where}: no sign of life for {seconds:g} s in mid-command; "
                 "what became of the command is unknown"
             )
-        how = (
-            "the connection broke" if not transport.is_active() else "sshd ended the command without a status"
-        )
-        return ConnectionLost(
-            f"{self.settings.where}: {how} in mid-command; what became of the command is unknown"
-        )
+        how = "the connection broke" if not transport.is_active() else "sshd ended the command without a status"
+        return ConnectionLost(f"{self.settings.where}: {how} in mid-command; what became of the command is unknown")
 
     def _refuse_sudo(self, stderr: bytes, command: str) -> None:
         """Tell sudo's own refusal from a command that calls sudo: is the empty command refused too?"""

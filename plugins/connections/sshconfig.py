@@ -107,9 +107,7 @@ def settings(
     """
     extras = dict(extras or {})
     if unknown := sorted(extras.keys() - _EXTRAS):
-        raise ValueError(
-            f"cellstep_ssh has no option {', '.join(unknown)}; it has {', '.join(sorted(_EXTRAS))}"
-        )
+        raise ValueError(f"cellstep_ssh has no option {', '.join(unknown)}; it has {', '.join(sorted(_EXTRAS))}")
     host_keys = extras.get("host_keys") or "strict"
     if host_keys not in ("strict", "accept-new"):
         raise ValueError(f"host_keys is {host_keys!r}; write strict or accept-new")

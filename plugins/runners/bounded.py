@@ -193,16 +193,12 @@ class RunHandle:
                 multi = self._task.copy().start(host)
             except BaseException as error:  # noqa: BLE001 - SystemExit or a processor's fault is this host's failure
                 multi = MultiResult(self._task.name)
-                multi.append(
-                    Result(host, exception=error, result=repr(error), failed=True, name=self._task.name)
-                )
+                multi.append(Result(host, exception=error, result=repr(error), failed=True, name=self._task.name))
             self._ended.put((host, multi))
 
 
 @contextmanager
-def draining_on_signals(
-    stopping: threading.Event, on_first: Callable[[int], None] | None = None
-) -> Iterator[None]:
+def draining_on_signals(stopping: threading.Event, on_first: Callable[[int], None] | None = None) -> Iterator[None]:
     """While inside: the first SIGINT or SIGTERM sets `stopping`, the second raises KeyboardInterrupt.
 
     Args:

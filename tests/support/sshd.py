@@ -86,9 +86,7 @@ def make_key(path: Path, kind: str = "ed25519") -> str:
     return " ".join(path.with_name(path.name + ".pub").read_text().split()[:2])
 
 
-def start(
-    tmp_path: Path, *lines: str, host_keys: tuple[str, ...] = ("ed25519",), key: str = "ed25519"
-) -> Sshd:
+def start(tmp_path: Path, *lines: str, host_keys: tuple[str, ...] = ("ed25519",), key: str = "ed25519") -> Sshd:
     """Start an sshd and wait until it answers, at most 10 s; the caller calls `stop()`.
 
     Args:
