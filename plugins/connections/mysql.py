@@ -33,7 +33,7 @@ Connection: TypeAlias = "pymysql.Connection[DictCursor]"  # generic in its stubs
 _LOST = {0, CR.CR_SERVER_GONE_ERROR, CR.CR_SERVER_LOST}
 _LOGIN_REFUSED = {ER.ACCESS_DENIED_ERROR, ER.HOST_NOT_PRIVILEGED, ER.HOST_IS_BLOCKED, 1698}
 _NO_ROOM = {ER.CON_COUNT_ERROR, ER.SERVER_SHUTDOWN}
-_OPTIONS = frozenset({"via", "address", "connect_timeout", "read_timeout", "ssh"})
+_OPTIONS = frozenset({"via", "address", "port", "connect_timeout", "read_timeout", "ssh"})
 
 
 class Transaction:
@@ -219,10 +219,10 @@ class Mysql:
 class MysqlConnection:
     """The Nornir plugin; its `connection` is a `Mysql`.
 
-    User, password and port are Nornir's own. Extras: `via` (`ssh`, the default, or `direct`), `address` (by
-    default 127.0.0.1 on the host, or the host itself when direct), `connect_timeout` and `read_timeout`
-    (seconds), and `ssh`: `username`, `port` and the extras of cellstep_ssh, for when the host has no such
-    connection open that could be shared.
+    User and password are Nornir's own. Extras: `via` (`ssh`, the default, or `direct`), `address` (by default
+    127.0.0.1 on the host, or the host itself when direct), `port` (else Nornir's own, which may be the host's
+    for SSH; else 3306), `connect_timeout` and `read_timeout` (seconds), and `ssh`: `username`, `port` and the
+    extras of cellstep_ssh, for when the same Nornir has no such connection to the host open to be shared.
     """
 
     def __init__(self) -> None:
@@ -252,7 +252,7 @@ class MysqlConnection:
         via = extras.get("via") or "ssh"
         if via not in ("ssh", "direct"):
             raise ValueError(f"via is {via!r}; write ssh or direct")
-        port = port or 3306
+        port = int(extras.get("port") or port or 3306)
         times = {name: float(extras[name]) for name in ("connect_timeout", "read_timeout") if extras.get(name)}
 
         def ssh() -> Ssh:
@@ -260,7 +260,12 @@ class MysqlConnection:
             if found is not None:
                 return found
             if self._own is None:
-                options = dict(extras.get("ssh") or {})
+                if extras.get("ssh") is None:
+                    raise Unreachable(
+                        f"{hostname}: its database is reached through SSH, and it has no SSH connection open; "
+                        "open cellstep_ssh first, or give cellstep_mysql the option ssh"
+                    )
+                options = dict(extras["ssh"])
                 user, ssh_port = options.pop("username", None), options.pop("port", None)
                 self._own = Ssh(sshconfig.settings(hostname, user, None, ssh_port, options))
             return self._own
@@ -289,7 +294,7 @@ def _told(where: str, what: str = "a statement") -> Iterator[None]:
         yield
     except (pymysql.MySQLError, OSError) as error:
         number, reason = _said(error)
-        if number in _LOST and "timed out" in reason:
+        if number in _LOST and isinstance(error.__context__, TimeoutError):
             raise CommandTimeout(f"{where}: no answer in time to {what}") from error
         if number in _LOST or isinstance(error, OSError):
             raise ConnectionLost(f"{where}: the connection broke in {what} ({reason or 'closed'})") from error
