@@ -7,15 +7,25 @@ from nornir.core.inventory import Inventory
 from cellstep.cloud.cloud import Cloud
 from cellstep.cloud.model import CloudConfig
 from cellstep.cloud.nodes import Node
-from cellstep.errors import ConfigurationError
+from cellstep.cloud.select import select
+from cellstep.errors import ConfigurationError, UsageError
 from cellstep.releases import Release, load_release
 from plugins.inventory.cells import CellsInventory, natural
-from plugins.inventory.document import Document, InventoryError, did_you_mean, read, validate
+from plugins.inventory.document import Document, InventoryError, read
 from plugins.inventory.simple import load_simple
+from plugins.inventory.validation import did_you_mean, validate
 
 __all__ = ["CLOUD_FILE", "Cloud", "load_cloud"]
 
 CLOUD_FILE = "cloud.yaml"
+
+_COMMAND = {"on": "top", "command": "true"}
+_STAND_INS = {
+    "name": "unnamed",
+    "release": "unknown",
+    "repository": {"name": "unknown", "promote": _COMMAND},
+    "promote": _COMMAND,
+}  # of what cloud.yaml lacks, so that the rest of it is checked all the same
 
 
 def load_cloud(directory: Path) -> Cloud:
@@ -31,7 +41,7 @@ def load_cloud(directory: Path) -> Cloud:
     if not directory.is_dir():
         raise ConfigurationError([f"{directory}: there is no such folder; write the folder with {CLOUD_FILE} in it"])
     document = read(directory / CLOUD_FILE)
-    config = validate(CloudConfig, document, context={"directory": directory})
+    config = validate(CloudConfig, document, context={"directory": directory}, fill=_STAND_INS)
     faults: list[str] = []
     release = _release(config, document, directory, faults)
     inventory = _inventory(config, directory, faults)
@@ -40,7 +50,9 @@ def load_cloud(directory: Path) -> Cloud:
         raise ConfigurationError(faults)
     nodes = _nodes(inventory)
     cells = tuple(dict.fromkeys(node.cell for node in nodes if node.cell != "top"))
-    return Cloud(directory, config, release, nodes, cells, inventory)
+    cloud = Cloud(directory, config, release, nodes, cells, inventory)
+    _check_places(cloud, document)
+    return cloud
 
 
 def _release(config: CloudConfig | None, document: Document, directory: Path, faults: list[str]) -> Release | None:
@@ -89,6 +101,22 @@ def _inventory(config: CloudConfig | None, directory: Path, faults: list[str]) -
     except InventoryError as error:
         faults.extend(map(str, error.faults))
         return None
+
+
+def _check_places(cloud: Cloud, document: Document) -> None:
+    """The nodes that cloud.yaml names must be there."""
+    on = cloud.config.repository.promote.on
+    names = [node.name for node in cloud.nodes]
+    if on not in names:
+        hint = did_you_mean(on, names, "nodes")
+        document.fault(("repository", "promote", "on"), f"repository.promote.on: there is no node '{on}'{hint}")
+    for place, entry in enumerate(cloud.config.checkout.commands):
+        try:
+            select(cloud, entry.on)
+        except UsageError as error:
+            document.fault(("checkout", "commands", place, "on"), f"checkout.commands: {error}")
+    if document.faults:
+        raise ConfigurationError([str(fault) for fault in document.faults])
 
 
 def _if_there(path: Path) -> Path | None:

@@ -7,7 +7,7 @@ cloud's hosts.
 import re
 import string
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, model_validator
 
@@ -52,9 +52,7 @@ def _admin_socket(text: str) -> str:
         return text
     host, _, port = text.rpartition(":")
     if not host or not port.isascii() or not port.isdigit() or not 1 <= int(port[:6]) <= 65535:
-        raise ValueError(
-            f"'{text[:80]}' is no socket; write host:port such as 127.0.0.1:9999, or a path such as /var/run/haproxy.sock"
-        )
+        raise ValueError(f"'{text[:80]}' is no socket; write 127.0.0.1:9999 or a path such as /run/haproxy.sock")
     return text
 
 
@@ -211,6 +209,12 @@ class Promotion(_Strict):
     already: Maybe = Field(default="", description="command that ends with 0 when it was promoted already")
 
 
+class PromoteConfig(CommandOn):
+    """How the repository is moved from QA to master."""
+
+    already: Line | None = Field(None, description="command that ends with 0 when it was moved already")
+
+
 class RepositoryConfig(_Strict):
     """The package repository of the release to upgrade to."""
 
@@ -262,6 +266,13 @@ class DrainConfig(_Strict):
     accept_stuck: Flag = Field(default=False, description="go on after that time all the same; what is stuck is listed")
 
 
+class DrainConfig(_Strict):
+    """How long a tier may take to come to rest."""
+
+    timeout_s: Seconds = Field(300, description="seconds to wait for task states to end and for queues to empty")
+    accept_stuck: Flag = Field(False, description="go on where something is stuck; it is listed all the same")
+
+
 class CloudConfig(_Strict):
     """cloud.yaml: how one cloud is reached and upgraded."""
 
@@ -288,6 +299,14 @@ class CloudConfig(_Strict):
     checkout: CheckoutConfig = Field(default_factory=CheckoutConfig, description="the check-out tests")
     reboot_timeout_s: Seconds = Field(default=900, description="seconds a host may take to reboot")
     settle_s: Seconds = Field(default=120, description="seconds to wait until services report and guests come and go")
+    drain: DrainConfig = Field(default_factory=DrainConfig, description="how long a tier may take to come to rest")
+    backup_folder: Line = Field(
+        "/var/lib/cellstep/backup", description="folder for local dumps on the database nodes, one below it for a run"
+    )
+    reboot_timeout_s: Seconds = Field(900, description="seconds until a rebooted node must answer again")
+    settle_s: Seconds = Field(
+        180, description="seconds for services to report, and for a test guest to be made or gone"
+    )
     stale_after_s: Seconds = Field(default=60, description="a service's heartbeat older than so many seconds is stale")
     packages: dict[str, Evr] = Field(
         default_factory=dict, description="the site's own builds: package to [epoch:]version[-release]"
@@ -295,8 +314,3 @@ class CloudConfig(_Strict):
     services: dict[Tier, list[str]] = Field(
         default_factory=dict, description="the services of a tier (top, cell, compute), in place of the release's"
     )
-
-
-def json_schema() -> dict[str, Any]:
-    """The JSON Schema of cloud.yaml."""
-    return CloudConfig.model_json_schema()

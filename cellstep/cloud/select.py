@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from cellstep.cloud.cloud import Cloud
 from cellstep.cloud.nodes import Node
 from cellstep.errors import UsageError
-from plugins.inventory.document import nearest
 from plugins.inventory.ranges import RangeError, expand, split
+from plugins.inventory.validation import nearest
 
 
 def select(cloud: Cloud, expression: str) -> tuple[Node, ...]:

@@ -21,11 +21,13 @@ from nornir.core.inventory import (
     ParentGroups,
 )
 
-from plugins.inventory.document import Document, InventoryError, Location, nearest, read, validate
+from plugins.inventory.document import Document, InventoryError, Location, read
 from plugins.inventory.model import TOP, Cell, HostException, InventoryFile
 from plugins.inventory.ranges import RangeError, expand, fold
+from plugins.inventory.validation import nearest, validate
 
 CONTROLLER = "controller"
+_NO_CELL = {"data_centre": "unknown", "roles": {}}
 _DIGITS = re.compile(r"([0-9]+)")
 
 
@@ -59,7 +61,7 @@ class CellsInventory:
             InventoryError: with every fault of the file.
         """
         document = read(self._path, self._name)
-        model = validate(InventoryFile, document)
+        model = validate(InventoryFile, document, fill={"data_centre": "unknown", "roles": {}, "top": _NO_CELL})
         entries = _Check(document, model).entries() if model is not None else []
         if document.faults:
             raise InventoryError(document.faults)
@@ -105,8 +107,23 @@ class _Check:
                 self._twice(found, names, at, f"role '{role}' of {name}")
                 names.update(found)
             self._take(names, name, cell.data_centre, role, (*place, "roles", role))
-        if CONTROLLER not in cell.roles and not self._document.wrong_in(place):  # it may just be misspelt
-            self._document.fault(place, f"{name} has no controller; give it a node in roles.controller")
+        if CONTROLLER not in cell.roles and not self._maybe_controller(place):
+            guess = nearest(CONTROLLER, cell.roles)
+            hint = f"write it in place of '{guess}'" if guess else "give it a node in roles.controller"
+            self._document.fault(place, f"{name} has no controller; {hint}")
+
+    def _maybe_controller(self, place: Location) -> bool:
+        """Whether the cell's part of the file names a controller where it cannot be read, which is a fault already."""
+        raw = self._raw(place)
+        if not isinstance(raw, dict) or not isinstance(raw.get("roles", {}), dict):
+            return True
+        return any(isinstance(value, dict) and CONTROLLER in value for value in raw.values())
+
+    def _raw(self, place: Location) -> Any:
+        raw = self._document.data
+        for part in place:
+            raw = raw.get(part) if isinstance(raw, dict) else None
+        return raw
 
     def _expand(self, text: str, at: Location, what: str) -> list[str]:
         try:
@@ -134,7 +151,7 @@ class _Check:
                 elsewhere.setdefault(entry.cell, []).append(name)
         for other, several in elsewhere.items():
             line = self._document.line(self._stands[several[0]])
-            text = f"{fold(several)} of {cell} belongs to {other} already (line {line}); a node has one cell, keep one of the two"
+            text = f"{fold(several)} of {cell} is in {other} already (line {line}); a node has one cell, keep one"
             self._document.fault(at, text)
 
     def _group_names(self) -> None:
@@ -163,7 +180,7 @@ class _Check:
             at = ("hosts", text)
             names = self._expand(text, at, "hosts")
             unknown = [name for name in names if name not in self._entries]
-            if unknown:
+            if unknown and not self._maybe_somewhere(unknown):
                 guess = nearest(unknown[0], self._entries)
                 hint = f"did you mean '{guess}'?" if guess else "write nodes that have a role above"
                 self._document.fault(at, f"hosts: {fold(unknown)} is in no cell; {hint}")
@@ -172,6 +189,25 @@ class _Check:
                     (*at, "address"), f"hosts.{text}: one address for {len(names)} nodes; give each its own"
                 )
             self._except([self._entries[name] for name in names if name in self._entries], exception, at)
+
+    def _maybe_somewhere(self, names: list[str]) -> bool:
+        """Whether the nodes may stand in a part of the cells that cannot be read, which is a fault already."""
+        todo = [self._raw((TOP,)), self._raw(("cells",))]
+        found: set[str] = set()
+        while todo:
+            raw = todo.pop()
+            if isinstance(raw, dict):
+                todo += raw.values()
+            elif isinstance(raw, list):
+                todo += raw
+            elif isinstance(raw, str):
+                try:
+                    found.update(expand(raw))
+                except RangeError:
+                    prefix = raw.split("[")[0].strip()
+                    if prefix and any(name.startswith(prefix) for name in names):
+                        return True
+        return found.issuperset(names)
 
     def _except(self, entries: list[Entry], exception: HostException, at: Location) -> None:
         given = exception.model_dump(exclude_none=True)

@@ -5,6 +5,7 @@ expands `[1-999999999]` until the memory is gone. So the text is checked before 
 """
 
 import itertools
+import math
 import re
 from collections.abc import Iterable, Iterator
 
@@ -55,29 +56,36 @@ def fold(names: Iterable[str]) -> str:
 def _expand_part(part: str) -> list[str]:
     if not part:
         raise RangeError("an empty range; write a node's name, or a range such as p05-[001-200]")
-    if "[" not in part and "]" not in part:
-        if not NAME.fullmatch(part):
-            raise RangeError(f"'{part[:80]}' is not a node's name; {_NAME_HELP}")
-        return [part]
-    pieces = _PIECES.findall(part)
-    if "".join(pieces) != part:
-        raise RangeError(f"malformed range '{part[:80]}'; {_help(part)}")
-    count = 1
-    for piece in pieces:
-        if piece.startswith("["):
-            count *= _count(piece, part)
-    if count > MAX_NODES:
-        raise RangeError(f"range '{part[:80]}' has {count} nodes, the limit is {MAX_NODES}; look for a digit too many")
+    count = _size(part)
+    if count == 1 and "[" not in part:
+        return [_name(part)]
     try:
         names = [str(name) for name in NodeSet(part, resolver=RESOLVER_NOGROUP)]
     except NodeSetException as error:
         raise RangeError(f"malformed range '{part[:80]}'; {' '.join(str(error).split())[:120]}") from error
-    for name in names[:1] + names[-1:]:
-        if not NAME.fullmatch(name):
-            raise RangeError(f"'{name[:80]}' is not a node's name; {_NAME_HELP}")
+    _name(names[0])
     if len(names) != count:
         raise RangeError(f"range '{part[:80]}' names a node twice; write each number once")
     return names
+
+
+def _name(text: str) -> str:
+    if not NAME.fullmatch(text):
+        raise RangeError(f"'{text[:80]}' is not a node's name; {_NAME_HELP}")
+    return text
+
+
+def _size(part: str) -> int:
+    """How many nodes a range has; all that NodeSet would take amiss is refused here."""
+    if "[" not in part and "]" not in part:
+        return 1
+    pieces = _PIECES.findall(part)
+    if "".join(pieces) != part:
+        raise RangeError(f"malformed range '{part[:80]}'; {_help(part)}")
+    count = math.prod(_count(piece, part) for piece in pieces if piece.startswith("["))
+    if count > MAX_NODES:
+        raise RangeError(f"range '{part[:80]}' has {count} nodes, the limit is {MAX_NODES}; look for a digit too many")
+    return count
 
 
 _NAME_HELP = "write letters, digits, '-', '_' and '.', beginning with a letter or digit"

@@ -13,9 +13,10 @@ from nornir.core.inventory import Group, Host, Inventory
 from nornir.plugins.inventory.simple import SimpleInventory
 from pydantic import BaseModel, ConfigDict, Field, RootModel
 
-from plugins.inventory.document import Document, InventoryError, did_you_mean, read, validate
+from plugins.inventory.document import Document, InventoryError, read
 from plugins.inventory.model import TOP, Port
 from plugins.inventory.ranges import NAME, fold
+from plugins.inventory.validation import did_you_mean, validate
 
 CONTROLLER = "controller"
 
