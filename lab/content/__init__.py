@@ -1,1 +1,18 @@
 """What the lab's hosts run: packages, stand-in services, databases, Puppet, monit and HAProxy."""
+
+from lab.content.base import install_base
+from lab.content.provision import provision
+from lab.content.repositories import build_repositories
+
+__all__ = ["DEBIAN_PACKAGES", "SECRETS", "build_repositories", "install_base", "provision"]
+
+DEBIAN_PACKAGES = (
+    "haproxy",
+    "mariadb-server",
+    "monit",
+    "puppet-agent",
+    "python3-pika",
+    "python3-pymysql",
+    "rabbitmq-server",
+)
+SECRETS = ("mysql", "nova", "rabbitmq")

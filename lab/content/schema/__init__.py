@@ -30,9 +30,7 @@ def _column(word: str, *, shadow: bool) -> str:
 
 
 def _quoted(columns: str) -> str:
-    return re.sub(
-        r"\w+(?=[,(]|$)", lambda match: match[0] if match[0].isdigit() else f"`{match[0]}`", columns
-    )
+    return re.sub(r"\w+(?=[,(]|$)", lambda match: match[0] if match[0].isdigit() else f"`{match[0]}`", columns)
 
 
 def _constraint(line: str) -> str:
@@ -50,9 +48,7 @@ def _constraint(line: str) -> str:
 
 
 def _table(name: str, words: list[str], constraints: list[str], *, stamps: bool, shadow: bool) -> str:
-    parts = [
-        f"`{column}` datetime DEFAULT NULL" for column in ("created_at", "updated_at", "deleted_at") if stamps
-    ]
+    parts = [f"`{column}` datetime DEFAULT NULL" for column in ("created_at", "updated_at", "deleted_at") if stamps]
     keys = [_constraint(line) for line in constraints if not shadow or line.startswith("primary ")]
     for word in words:
         if word == "id":

@@ -1,0 +1,184 @@
+"""What differs from host to host: packages, services, and the text of their settings."""
+
+import base64
+import hashlib
+import json
+import secrets
+import shlex
+from urllib.parse import quote
+
+from lab.spec import HostSpec, LabSpec
+
+_CLIENTS = ("python-novaclient", "python-cinderclient", "python-glanceclient")
+PACKAGES = {
+    "top": (
+        "openstack-nova-common",
+        "openstack-nova-api",
+        "openstack-nova-cells",
+        "openstack-nova-console",
+        "openstack-nova-novncproxy",
+        "python-nova",
+        *_CLIENTS,
+    ),
+    "cell": (
+        "openstack-nova-common",
+        "openstack-nova-cells",
+        "openstack-nova-conductor",
+        "openstack-nova-scheduler",
+        "python-nova",
+        *_CLIENTS,
+    ),
+    "compute": ("openstack-nova-common", "openstack-nova-compute", "python-nova", *_CLIENTS),
+}
+SERVICES = {
+    "top": (
+        "openstack-nova-api",
+        "openstack-nova-cells",
+        "openstack-nova-consoleauth",
+        "openstack-nova-novncproxy",
+    ),
+    "cell": ("openstack-nova-cells", "openstack-nova-conductor", "openstack-nova-scheduler"),
+    "compute": ("openstack-nova-compute",),
+}
+WITHOUT_HEARTBEAT = ("openstack-nova-api", "openstack-nova-novncproxy")
+EVERYWHERE = ("el6-base", "kernel")
+OPENRC = """\
+# The operator's own project and user. The URL is this controller's own API, past the load balancer.
+export OS_USERNAME=operator
+export OS_TENANT_NAME=operations
+export OS_AUTH_URL=http://127.0.0.1:8774/v2
+export NOVACLIENT_BYPASS_URL=http://127.0.0.1:8774/v2
+"""
+GRIZZLY_REPOSITORY = """\
+[grizzly]
+name=OpenStack grizzly
+baseurl=file:///srv/repositories/grizzly
+enabled=1
+gpgcheck=0
+"""
+
+
+def tier(host: HostSpec) -> str | None:
+    """The tier of a host: top, cell, compute, or None for one that runs no nova service."""
+    if "compute" in host.roles:
+        return "compute"
+    if "controller" in host.roles:
+        return "top" if host.cell == "top" else "cell"
+    return None
+
+
+def infrastructure(spec: LabSpec, cell: str) -> HostSpec:
+    """The host with a cell's database and queue."""
+    return next(host for host in spec.hosts() if host.cell == cell and "database" in host.roles)
+
+
+def virtual_host(cell: str) -> str:
+    """A cell's virtual host in its RabbitMQ; its slash has to be quoted in a URL."""
+    return "/" if cell == "top" else f"/{cell}"
+
+
+def nova_conf(spec: LabSpec, host: HostSpec, passwords: dict[str, str]) -> str:
+    """A Grizzly nova.conf.
+
+    Args:
+        spec: the lab.
+        host: whose it is.
+        passwords: with the keys nova (database) and rabbitmq.
+    """
+    place = infrastructure(spec, host.cell).name
+    top = host.cell == "top"
+    lines = [
+        "[DEFAULT]",
+        "logdir = /var/log/nova",
+        "state_path = /var/lib/nova",
+        f"host = {host.name}",
+        "auth_strategy = noauth",
+        f"sql_connection = mysql://nova:{quote(passwords['nova'], safe='')}@{place}/nova",
+        f"rabbit_host = {place}",
+        "rabbit_port = 5672",
+        "rabbit_userid = nova",
+        f"rabbit_password = {passwords['rabbitmq']}",
+        f"rabbit_virtual_host = {virtual_host(host.cell)}",
+        "compute_api_class = nova.compute.cells_api.ComputeCellsAPI"
+        if top
+        else "quota_driver = nova.quota.NoopQuotaDriver",
+        "",
+        "[cells]",
+        "enable = True",
+        f"name = {'api' if top else host.cell}",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def rabbit_definitions(cell: str, password: str) -> str:
+    """Users, virtual hosts and permissions, in the form RabbitMQ reads at its start; the password only hashed."""
+    salt = secrets.token_bytes(4)
+    digest = base64.b64encode(salt + hashlib.sha256(salt + password.encode()).digest()).decode()
+    vhosts = sorted({"/", virtual_host(cell)})
+    return json.dumps(
+        {
+            "users": [
+                {
+                    "name": "nova",
+                    "password_hash": digest,
+                    "hashing_algorithm": "rabbit_password_hashing_sha256",
+                    "tags": ["administrator"],
+                }
+            ],
+            "vhosts": [{"name": vhost} for vhost in vhosts],
+            "permissions": [
+                {"user": "nova", "vhost": vhost, "configure": ".*", "write": ".*", "read": ".*"} for vhost in vhosts
+            ],
+        },
+        indent=1,
+    )
+
+
+def haproxy_cfg(spec: LabSpec) -> str:
+    """The load balancer before the API controllers."""
+    servers = "\n".join(
+        f"    server {host.name} {host.address}:8774 check inter 2s fall 2 rise 1"
+        for host in spec.hosts()
+        if tier(host) == "top"
+    )
+    return f"""\
+global
+    maxconn 256
+    nbthread 1
+    stats socket ipv4@127.0.0.1:9999 level admin
+    stats timeout 30s
+defaults
+    mode http
+    timeout connect 3s
+    timeout client 60s
+    timeout server 60s
+    timeout check 3s
+frontend nova
+    bind *:8774
+    default_backend nova-api
+backend nova-api
+    balance roundrobin
+    option httpchk GET /
+{servers}
+"""
+
+
+def monit_checks(services: tuple[str, ...]) -> str:
+    """monit's own file of checks: a service that does not run is started."""
+    return "".join(
+        f"check process {name} with pidfile /run/nova/{name.removeprefix('openstack-')}.pid\n"
+        f'    start program = "/usr/sbin/service {name} start" with timeout 30 seconds\n'
+        f'    stop program = "/usr/sbin/service {name} stop"\n'
+        for name in services
+    )
+
+
+def write(path: str, text: str, mode: int = 0o644, owner: str = "root") -> str:
+    """A bash command that writes a file; the text is part of the script, which is on no command line."""
+    name = shlex.quote(path)
+    end = "end-of-" + hashlib.sha256(text.encode()).hexdigest()[:12]
+    return (
+        f"mkdir -p $(dirname {name}) && install -m {mode:04o} -o {owner} -g {owner} /dev/stdin {name} <<'{end}'\n"
+        f"{text.rstrip()}\n{end}\n"
+    )

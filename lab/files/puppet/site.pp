@@ -1,0 +1,39 @@
+# The site's manifest on the master branch, applied on every node.
+# Repositories: Grizzly's always, others from when they are promoted.
+$promoted = split(file('/srv/shared/puppet/promoted'), "\n").filter |$name| { $name != '' }
+
+(['grizzly'] + $promoted).unique.each |$name| {
+  file { "/etc/yum.repos.d/${name}.repo":
+    content => "[${name}]\nname=OpenStack ${name}\nbaseurl=file:///srv/repositories/${name}\nenabled=1\ngpgcheck=0\n",
+    mode    => '0644',
+    before  => Exec['update packages'],
+  }
+}
+
+# Automatic software updating, while the node has it on.
+exec { 'update packages':
+  command => '/usr/bin/yum -y update',
+  onlyif  => '/bin/grep -q \'^ENABLED="true"\' /etc/sysconfig/yum-autoupdate',
+  timeout => 300,
+}
+
+# This tier's services run.
+node /^top-api/ {
+  service { ['openstack-nova-api', 'openstack-nova-cells', 'openstack-nova-consoleauth', 'openstack-nova-novncproxy']:
+    ensure  => running,
+    require => Exec['update packages'],
+  }
+}
+node /-ctl\d+$/ {
+  service { ['openstack-nova-cells', 'openstack-nova-conductor', 'openstack-nova-scheduler']:
+    ensure  => running,
+    require => Exec['update packages'],
+  }
+}
+node /^c\d+-n\d+$/ {
+  service { 'openstack-nova-compute':
+    ensure  => running,
+    require => Exec['update packages'],
+  }
+}
+node default { }
