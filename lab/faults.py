@@ -55,7 +55,7 @@ def place(machine: Machine, kind: str) -> bool:
 
     Raises:
         LabUsageError: there is no such kind.
-        LabError: it could not be made; `clear` undoes what was begun.
+        LabError: it could not be made; what was begun is undone.
     """
     fault = FAULTS.get(kind)
     if fault is None:
@@ -65,7 +65,13 @@ def place(machine: Machine, kind: str) -> bool:
     if machine.supervisor() is None and not kind.startswith("power-"):
         raise LabError(f"{machine.host.name} is off: `cellstep lab fault {machine.host.name} --clear` boots it")
     write_whole(machine.folder / "faults" / kind, "")
-    fault.place(machine)
+    try:
+        fault.place(machine)
+    except LabError:
+        if machine.supervisor() is not None:
+            fault.undo(machine)
+        (machine.folder / "faults" / kind).unlink()
+        raise
     return True
 
 

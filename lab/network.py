@@ -16,6 +16,15 @@ NAMESPACES = Path("/run/netns")
 _BRIDGE = "lab0"
 _CLONE_NEWNET = 0x40000000
 _CONNECT_TIMEOUT_S = 2.0
+# Only what opens a connection: those that are open stay so, as with a real sshd that is stopped.
+_REFUSE = """\
+table inet cellstep_fault {
+    chain input {
+        type filter hook input priority 0
+        tcp dport 22 tcp flags & (syn | ack) == syn reject with tcp reset
+    }
+}
+"""
 
 
 def exists(name: str) -> bool:
@@ -106,11 +115,7 @@ def refuse_ssh(spec: LabSpec, host: str, *, refuse: bool) -> None:
     inside = ["ip", "netns", "exec", spec.host_namespace(host), "nft", "-f", "-"]
     run(inside, stdin="add table inet cellstep_fault\ndelete table inet cellstep_fault\n")
     if refuse:
-        run(
-            inside,
-            stdin="table inet cellstep_fault { chain input { type filter hook input priority 0; "
-            "tcp dport 22 tcp flags & (syn | ack) == syn reject with tcp reset; } }\n",
-        )
+        run(inside, stdin=_REFUSE)
 
 
 def answering(spec: LabSpec, hosts: Iterable[HostSpec]) -> set[str]:
