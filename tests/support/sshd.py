@@ -86,7 +86,13 @@ def make_key(path: Path, kind: str = "ed25519") -> str:
     return " ".join(path.with_name(path.name + ".pub").read_text().split()[:2])
 
 
-def start(tmp_path: Path, *lines: str, host_keys: tuple[str, ...] = ("ed25519",), key: str = "ed25519") -> Sshd:
+def start(
+    tmp_path: Path,
+    *lines: str,
+    host_keys: tuple[str, ...] = ("ed25519",),
+    key: str = "ed25519",
+    environment: str = "",
+) -> Sshd:
     """Start an sshd and wait until it answers, at most 10 s; the caller calls `stop()`.
 
     Args:
@@ -94,10 +100,11 @@ def start(tmp_path: Path, *lines: str, host_keys: tuple[str, ...] = ("ed25519",)
         lines: further lines of sshd_config, which go before the usual ones and so win.
         host_keys: types of its host keys.
         key: type of the key it lets in.
+        environment: `NAME=value` words for its sessions. HOME is the server's directory, so that the shell
+            start-up files of this account (which take longer than SSH itself) stay out of it.
 
     Raises:
-        SshdMissingError: no sshd on this machine, or not root (sshd of another user cannot open sessions
-            for root's shell start-up files).
+        SshdMissingError: no sshd on this machine.
         RuntimeError: it did not start; the end of its log is in the message.
     """
     if shutil.which("sshd", path=f"{os.environ['PATH']}:/usr/sbin") is None:
@@ -123,6 +130,7 @@ def start(tmp_path: Path, *lines: str, host_keys: tuple[str, ...] = ("ed25519",)
                 "ListenAddress 127.0.0.1",
                 *(f"HostKey {name}" for name in names),
                 f"AuthorizedKeysFile {directory / 'authorized_keys'}",
+                f"SetEnv HOME={directory} {environment}",
                 f"PidFile {directory / 'sshd.pid'}",
                 "PasswordAuthentication no",
                 "PermitRootLogin yes",
@@ -164,10 +172,14 @@ def _launch(directory: Path, port: int) -> subprocess.Popen[bytes]:
 
 @contextlib.contextmanager
 def running(
-    tmp_path: Path, *lines: str, host_keys: tuple[str, ...] = ("ed25519",), key: str = "ed25519"
+    tmp_path: Path,
+    *lines: str,
+    host_keys: tuple[str, ...] = ("ed25519",),
+    key: str = "ed25519",
+    environment: str = "",
 ) -> Iterator[Sshd]:
     """`start()` for a with statement: stops the server at its end."""
-    server = start(tmp_path, *lines, host_keys=host_keys, key=key)
+    server = start(tmp_path, *lines, host_keys=host_keys, key=key, environment=environment)
     try:
         yield server
     finally:
