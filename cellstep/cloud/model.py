@@ -209,12 +209,6 @@ class Promotion(_Strict):
     already: Maybe = Field(default="", description="command that ends with 0 when it was promoted already")
 
 
-class PromoteConfig(CommandOn):
-    """How the repository is moved from QA to master."""
-
-    already: Line | None = Field(None, description="command that ends with 0 when it was moved already")
-
-
 class RepositoryConfig(_Strict):
     """The package repository of the release to upgrade to."""
 
@@ -266,13 +260,6 @@ class DrainConfig(_Strict):
     accept_stuck: Flag = Field(default=False, description="go on after that time all the same; what is stuck is listed")
 
 
-class DrainConfig(_Strict):
-    """How long a tier may take to come to rest."""
-
-    timeout_s: Seconds = Field(300, description="seconds to wait for task states to end and for queues to empty")
-    accept_stuck: Flag = Field(False, description="go on where something is stuck; it is listed all the same")
-
-
 class CloudConfig(_Strict):
     """cloud.yaml: how one cloud is reached and upgraded."""
 
@@ -299,14 +286,6 @@ class CloudConfig(_Strict):
     checkout: CheckoutConfig = Field(default_factory=CheckoutConfig, description="the check-out tests")
     reboot_timeout_s: Seconds = Field(default=900, description="seconds a host may take to reboot")
     settle_s: Seconds = Field(default=120, description="seconds to wait until services report and guests come and go")
-    drain: DrainConfig = Field(default_factory=DrainConfig, description="how long a tier may take to come to rest")
-    backup_folder: Line = Field(
-        "/var/lib/cellstep/backup", description="folder for local dumps on the database nodes, one below it for a run"
-    )
-    reboot_timeout_s: Seconds = Field(900, description="seconds until a rebooted node must answer again")
-    settle_s: Seconds = Field(
-        180, description="seconds for services to report, and for a test guest to be made or gone"
-    )
     stale_after_s: Seconds = Field(default=60, description="a service's heartbeat older than so many seconds is stale")
     packages: dict[str, Evr] = Field(
         default_factory=dict, description="the site's own builds: package to [epoch:]version[-release]"

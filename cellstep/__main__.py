@@ -1,0 +1,5 @@
+"""`python -m cellstep` is the command `cellstep`."""
+
+from cellstep.cli.main import main
+
+main()

@@ -1,0 +1,149 @@
+"""The run as the operator sees it: a line a step when it ended, and what runs now below it."""
+
+import contextlib
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+
+from rich.console import Console
+from rich.live import Live
+from rich.markup import escape
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from cellstep.cloud.load import Cloud
+from cellstep.cloud.nodes import Node
+from cellstep.engine.dispatch import Outcome
+from cellstep.engine.steps import Finding, Step
+
+COLOURS = {
+    "ok": "green",
+    "changed": "yellow",
+    "skipped": "dim",
+    "failed": "bold red",
+    "unreachable": "red",
+    "unknown": "bold red",
+    "not_run": "magenta",
+    "quarantined": "red",
+}
+TROUBLE = ("failed", "unknown", "unreachable")
+CELLS_SHOWN = 12
+REFRESH_PER_SECOND = 4  # more costs seconds of CPU on thousands of nodes
+
+
+class RunDisplay:
+    """Shows a run on a console; plain lines where it is not a terminal.
+
+    Args:
+        cloud: the cloud, for folding names.
+        console: where to.
+        dry_run: the words are those of a rehearsal.
+    """
+
+    def __init__(self, cloud: Cloud, console: Console, *, dry_run: bool = False) -> None:
+        self.cloud, self.console, self.dry_run = cloud, console, dry_run
+        self._live: Live | None = None
+        self._step: tuple[int, int, Step] | None = None
+        self._cell_of = {node.name: node.cell for node in cloud.nodes}
+        self._expected: Counter[str] = Counter()
+        self._ended: Counter[str] = Counter()
+        self._troubled: dict[tuple[str, str], list[str]] = {}
+        self._began = time.monotonic()
+
+    @contextlib.contextmanager
+    def showing(self) -> Iterator[None]:
+        """Keep the lower part of the terminal for what runs now; it is left as it was, however this ends."""
+        if not self.console.is_terminal:
+            yield
+            return
+        with Live(self, console=self.console, refresh_per_second=REFRESH_PER_SECOND, transient=True) as self._live:
+            yield
+        self._live = None
+
+    def pause(self) -> None:
+        """Stop drawing, for a question."""
+        if self._live:
+            self._live.stop()
+
+    def proceed(self) -> None:
+        """Draw again."""
+        if self._live:
+            self._live.start()
+
+    # What the engine calls
+
+    def step_begins(self, number: int, total: int, step: Step, nodes: Sequence[Node]) -> None:
+        """A step begins."""
+        if step.section:
+            self.console.print(f"\n[bold]{escape(step.section)}[/bold]", highlight=False)
+        self._step = (number, total, step)
+        self._expected = Counter(node.cell for node in nodes)
+        self._ended = Counter()
+        self._troubled = {}
+        self._began = time.monotonic()
+        if not self.console.is_terminal:
+            return
+        if self._live:
+            self._live.refresh()
+
+    def node_ended(self, step: Step, node: str, outcome: Outcome) -> None:  # noqa: ARG002 - the engine names the step
+        """A node's outcome came in."""
+        self._ended[self._cell_of[node]] += 1
+        if outcome.state in TROUBLE or (self.dry_run and outcome.detail):
+            self._troubled.setdefault((outcome.state, outcome.detail), []).append(node)
+
+    def step_ended(self, step: Step, counts: Mapping[str, int], seconds: float, note: str) -> None:
+        """One line with the accounting, then what went wrong, equal messages folded under their nodes."""
+        number, total, _ = self._step or (0, 0, step)
+        self._step = None
+        bad = any(counts.get(state) for state in TROUBLE)
+        mark, colour = ("✗", "bold red") if note and counts else ("!", "red") if bad else ("✓", "green")
+        if not counts:
+            mark, colour = "·", "dim"
+        line = Text.assemble((f"{mark} ", colour), (f"{number:>2}/{total} ", "dim"), step.title)
+        self.console.print(line)
+        self.console.print(Text("        ").append_text(self._account(counts, seconds, note)))
+        for (state, detail), nodes in self._troubled.items():
+            self.console.print(
+                Text.assemble(
+                    "        ", (state, COLOURS[state]), f" {self.cloud.fold(nodes)}: ", (_own_words(detail, nodes), "")
+                )
+            )
+
+    def found(self, finding: Finding) -> None:
+        """A finding of a gate."""
+        mark, colour = ("blocks", "bold red") if finding.blocking else ("finding", "yellow")
+        self.console.print(Text.assemble("        ", (f"{mark}: ", colour), finding.text))
+
+    def _account(self, counts: Mapping[str, int], seconds: float, note: str) -> Text:
+        if not counts:
+            return Text(note or "no nodes", style="dim")
+        text = Text(f"{sum(counts.values())} = ", style="dim")
+        for n, (state, count) in enumerate(counts.items()):
+            word = {"changed": "would change"}.get(state, state) if self.dry_run else state
+            text.append(" + " if n else "", "dim").append(f"{count} {word.replace('_', ' ')}", COLOURS[state])
+        return text.append(f"  {seconds:.1f} s", "dim")
+
+    # What runs now
+
+    def __rich__(self) -> Table:
+        """The lower part: the overall bar, the step, and the cells that it is busy in."""
+        table = Table.grid(padding=(0, 1))
+        if self._step is None:
+            return table
+        number, total, step = self._step
+        elapsed = time.monotonic() - self._began
+        table.add_row(ProgressBar(total=total, completed=number - 1, width=24), Text(f"step {number} of {total}"))
+        table.add_row(Text(f"{elapsed:>6.0f} s", style="cyan"), Text(step.title, style="bold"))
+        busy = [(cell, self._ended[cell], count) for cell, count in self._expected.items() if self._ended[cell] < count]
+        for cell, ended, count in busy[:CELLS_SHOWN]:
+            table.add_row(ProgressBar(total=count, completed=ended, width=24), Text(f"{cell}  {ended} of {count}"))
+        if len(busy) > CELLS_SHOWN:
+            table.add_row("", Text(f"and {len(busy) - CELLS_SHOWN} more cells", style="dim"))
+        return table
+
+
+def _own_words(detail: str, nodes: Sequence[str]) -> str:
+    """A message without the node's name in front, which stands there already."""
+    return detail.removeprefix(f"{nodes[0]}: ") if len(nodes) == 1 else detail

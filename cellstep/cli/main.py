@@ -1,0 +1,60 @@
+"""The command `cellstep`: its groups, and how it ends."""
+
+import sys
+
+import typer
+
+from cellstep import __version__
+from cellstep.cli import lab as lab_commands
+from cellstep.cli import quota, run, verify
+from cellstep.cli.config import app as config_app
+from cellstep.cli.inventory import inventory
+from cellstep.cli.output import reported
+
+app = typer.Typer(
+    name="cellstep",
+    help="In-place upgrades of OpenStack clouds: one checked step after another, and the reports that prove it.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_show_locals=False,
+    pretty_exceptions_enable=False,
+)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"cellstep {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def cellstep(
+    version: bool = typer.Option(False, "--version", callback=_show_version, is_eager=True, help="Show the version."),
+) -> None:
+    """In-place upgrades of OpenStack clouds: one checked step after another, and the reports that prove it.
+
+    A cloud is a folder with cloud.yaml and its inventory, named with --cloud or CELLSTEP_CLOUD. Begin with
+    `cellstep plan nova`; `cellstep lab up` makes a small real cloud to try things on.
+    """
+
+
+UPGRADE, LOOK, TRY = "Upgrade", "Look", "Try"
+app.command(rich_help_panel=UPGRADE)(run.plan)
+app.command(rich_help_panel=UPGRADE)(run.run)
+app.command(rich_help_panel=UPGRADE)(run.resume)
+app.command(rich_help_panel=UPGRADE)(run.status)
+app.command(rich_help_panel=UPGRADE)(verify.verify)
+app.add_typer(quota.app, name="quota", rich_help_panel=UPGRADE)
+app.command(rich_help_panel=LOOK)(inventory)
+app.add_typer(config_app, name="config", rich_help_panel=LOOK)
+app.add_typer(lab_commands.app, name="lab", rich_help_panel=TRY)
+
+
+def main() -> None:
+    """Run the command; every way to end has its exit code (see `cellstep run --help`)."""
+    sys.exit(reported(_call))
+
+
+def _call() -> int:
+    app()  # ends by SystemExit
+    return 0

@@ -1,0 +1,46 @@
+"""How results and errors are printed, and the exit code that each kind of error ends with."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import typer
+from rich.console import Console
+
+from cellstep.errors import CellstepError, ConfigurationError
+
+console = Console(highlight=False)
+errors = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def print_json(value: Any) -> None:
+    """Print plain values for a machine."""
+    typer.echo(json.dumps(value, indent=2, ensure_ascii=False, default=str))
+
+
+def ended_by(error: CellstepError) -> int:
+    """Print an error as the operator should read it, and return its exit code."""
+    if isinstance(error, ConfigurationError):
+        for fault in error.faults:
+            errors.print(fault, markup=False)
+    else:
+        errors.print(f"cellstep: {error}", markup=False)
+    return error.exit_code
+
+
+def reported(call: Callable[[], int]) -> int:
+    """Call, and turn what cellstep raises on purpose into one clear message and its exit code.
+
+    Anything else is a fault of cellstep: one line that names it, exit code 1.
+    """
+    try:
+        return call()
+    except CellstepError as error:
+        return ended_by(error)
+    except KeyboardInterrupt:
+        errors.print("cellstep: interrupted", markup=False)
+        return 130
+    except OSError as error:
+        where = f": {error.filename}" if error.filename else ""
+        errors.print(f"cellstep: {error.strerror or error}{where}", markup=False)
+        return 1

@@ -1,0 +1,195 @@
+"""`cellstep plan`, `run`, `resume`, `status`: a stage's runbook, planned and carried out."""
+
+import sys
+import threading
+from collections import Counter
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import typer
+from rich.text import Text
+
+from cellstep import runs
+from cellstep.cli.display import COLOURS, RunDisplay
+from cellstep.cli.options import CloudOption, JsonOption, LimitOption, OutputOption, open_cloud, reach_cloud
+from cellstep.cli.output import console, errors, print_json
+from cellstep.cli.verify import print_report
+from cellstep.cloud.load import Cloud
+from cellstep.cloud.select import select
+from cellstep.engine import plan as planning
+from cellstep.engine.context import Options
+from cellstep.engine.journal import Journal, RunRecord
+from cellstep.engine.run import Interrupted
+from cellstep.engine.steps import Step
+from cellstep.errors import UsageError
+from cellstep.stages import runbook_of
+from plugins.runners.bounded import draining_on_signals
+
+Stage = Annotated[str, typer.Argument(help="The stage: nova.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask, go on.")]
+
+
+def plan(stage: Stage, cloud: CloudOption = None, limit: LimitOption = "", as_json: JsonOption = False) -> None:
+    """Show the steps of a stage with their nodes; nothing is asked of any node."""
+    loaded = open_cloud(cloud)
+    nodes = select(loaded, limit) if limit else loaded.nodes
+    runbook = runbook_of(stage, loaded)
+    if as_json:
+        print_json(planning.as_values(loaded, runbook, nodes))
+    else:
+        typer.echo(planning.as_text(loaded, runbook, nodes))
+
+
+def run(  # noqa: PLR0913, PLR0917 - a command has as many options as it needs
+    stage: Stage,
+    cloud: CloudOption = None,
+    limit: LimitOption = "",
+    step: Annotated[str, typer.Option("--step", metavar="STEP", help="Only this step: its number or title.")] = "",
+    begin: Annotated[str, typer.Option("--from", metavar="STEP", help="Begin at this step: its number or title.")] = "",
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Read the real state, say what would be done, change nothing.")
+    ] = False,
+    yes: Yes = False,
+    repair_quotas: Annotated[
+        bool, typer.Option("--repair-quotas", help="Repair the quota usage before the APIs open.")
+    ] = False,
+    afresh: Annotated[
+        bool, typer.Option("--afresh", help="Begin a new run although an unfinished one is there.")
+    ] = False,
+    output: OutputOption = None,
+) -> None:
+    """Run a stage: one checked step after another, then its reports.
+
+    Exit code: 0 done and compliant, 3 done but not compliant, 4 stopped (`cellstep resume` goes on), 5 locked by
+    another run, 2 wrong usage or configuration, 130 interrupted, 1 an unexpected error.
+    """
+    loaded = reach_cloud(cloud)
+    options = Options(dry_run=dry_run, limit=limit, step=step, repair_quotas=repair_quotas)
+    request = runs.Request(stage, step, begin, output, afresh, options)
+    nodes = select(loaded, limit) if limit else loaded.nodes
+    release = loaded.release
+    what = f"{stage}, {release.source} to {release.target}, on {loaded.config.name}: {len(nodes)} nodes"
+    console.print(f"[bold]{what}[/bold]" + (" (dry run: nothing is changed)" if dry_run else ""))
+    if not (yes or dry_run):
+        _ask(f"Run {len(runbook_of(stage, loaded).steps)} steps now?")
+    _carry(loaded, lambda *show: runs.start(loaded, request, *show), yes=yes, dry_run=dry_run)
+
+
+def resume(cloud: CloudOption = None, yes: Yes = False) -> None:
+    """Go on with the last run at the step where it stopped; steps and nodes that are done are not done again."""
+    loaded = reach_cloud(cloud)
+    _carry(loaded, lambda *show: runs.resume(loaded, *show), yes=yes, dry_run=False)
+
+
+def _ask(question: str) -> None:
+    if not sys.stdin.isatty():
+        raise UsageError("there is no terminal to ask on: say --yes")
+    if not typer.confirm(question):
+        raise UsageError("not confirmed: nothing was done")
+
+
+def _carry(cloud: Cloud, call: Callable[..., runs.Finished | None], *, yes: bool, dry_run: bool) -> None:
+    """Show a run while it goes on, then its reports; ends the command with the run's exit code."""
+    display = RunDisplay(cloud, console, dry_run=dry_run)
+    stopping = threading.Event()
+    caught: list[int] = []
+
+    def confirm(step: Step) -> bool:
+        if yes:
+            return True
+        if not sys.stdin.isatty():
+            return False
+        display.pause()
+        try:
+            return typer.confirm(f"Point of no return. {step.title}?")
+        finally:
+            display.proceed()
+
+    def on_signal(number: int) -> None:
+        caught.append(number)
+        errors.print("interrupted: nothing new is started, what runs is waited for; once more to leave it behind")
+
+    try:
+        with draining_on_signals(stopping, on_signal), display.showing():
+            finished = call(display, confirm, stopping)
+    except (Interrupted, KeyboardInterrupt) as error:
+        if isinstance(error, Interrupted):
+            errors.print(f"cellstep: {error}", markup=False)
+        else:
+            errors.print("cellstep: left behind what was running; `cellstep resume` goes on")
+        raise typer.Exit(128 + (caught[0] if caught else 2)) from None
+    if finished is None:
+        console.print("nothing to resume: the last run is complete, or there was none")
+        return
+    console.print()
+    if finished.report:
+        print_report(finished.report)
+    words = {0: "done, and compliant", 3: "done, but not compliant: see what is above"}
+    console.print(
+        f"dry run {finished.run}: nothing was changed"
+        if dry_run
+        else f"run {finished.run}: {words[finished.exit_code]}"
+    )
+    raise typer.Exit(finished.exit_code)
+
+
+def status(cloud: CloudOption = None, as_json: JsonOption = False) -> None:
+    """Show how far the last run is, what it holds and what it found; asks no node."""
+    loaded = open_cloud(cloud)
+    if not runs.journal_path(loaded).exists():
+        if as_json:
+            print_json({"cloud": loaded.config.name, "run": None})
+        else:
+            console.print("no run yet")
+        return
+    journal = runs.open_journal(loaded)
+    last = journal.last_run()
+    if as_json:
+        print_json(_status_values(loaded, journal, last))
+    elif last is None:
+        console.print("no run yet")
+    else:
+        _print_status(loaded, journal, last)
+
+
+def _status_values(cloud: Cloud, journal: Journal, last: RunRecord | None) -> dict[str, Any]:
+    if last is None:
+        return {"cloud": cloud.config.name, "run": None}
+    steps = [
+        {**step, "hosts": dict(Counter(row["state"] for row in journal.hosts(last.id, step["title"])))}
+        for step in journal.steps(last.id)
+    ]
+    return {
+        "cloud": cloud.config.name,
+        "run": last.__dict__,
+        "steps": steps,
+        "holds": journal.all_open_holds(),
+        "left_out": journal.left_out(last.id),
+        "findings": journal.findings(last.id),
+    }
+
+
+def _print_status(cloud: Cloud, journal: Journal, last: RunRecord) -> None:
+    code = "" if last.exit_code is None else f", exit {last.exit_code}"
+    console.print(f"[bold]run {last.id}[/bold] of {last.stage} by {last.operator}: {last.state}{code}")
+    console.print(f"started {last.started_at}, ended {last.finished_at or '-'}; reports in {last.output}", style="dim")
+    total = len(runbook_of(last.stage, cloud).steps)
+    for row in journal.steps(last.id):
+        counts = Counter(host["state"] for host in journal.hosts(last.id, row["title"]))
+        line = Text(f"{row['number']:>3}/{total} {row['title']}  ")
+        for state, count in counts.items():
+            line.append(f"{count} {state} ", COLOURS[state])
+        if row["state"] != "done":
+            line.append(
+                f"{row['state']} {row['note']}",
+                "bold" if row["state"] == "running" else "red" * (row["state"] == "stopped"),
+            )
+        console.print(line)
+    for name, hosts in journal.all_open_holds().items():
+        console.print(f"held: {name} on {cloud.fold(hosts)}", style="yellow")
+    for host, reason in journal.left_out(last.id).items():
+        console.print(f"{host}: {reason}", style="red", markup=False)
+    for finding in journal.findings(last.id):
+        console.print(f"finding: {finding['text']}", style="yellow", markup=False)
+    if last.message:
+        console.print(last.message, style="red", markup=False)

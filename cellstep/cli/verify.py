@@ -1,0 +1,84 @@
+"""`cellstep verify`: a stage's tables, made and judged by themselves."""
+
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from cellstep import reporting, runs
+from cellstep.cli.options import CloudOption, JsonOption, LimitOption, OutputOption, reach_cloud
+from cellstep.cli.output import console, print_json
+
+ROWS_SHOWN = 10
+
+
+def verify(
+    stage: Annotated[str, typer.Argument(help="The stage: nova.")],
+    cloud: CloudOption = None,
+    table: Annotated[
+        list[str] | None, typer.Option("--table", metavar="NAME", help="Only this table; may be given again.")
+    ] = None,
+    limit: LimitOption = "",
+    output: OutputOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Compare every node and database with what the stage should leave; changes nothing.
+
+    Exit code 0 when all is as it should be, 3 when not, or when a node could not be asked.
+    """
+    report = runs.verify(reach_cloud(cloud), stage, table or (), limit, output)
+    if as_json:
+        print_values(report)
+    else:
+        print_report(report)
+    raise typer.Exit(0 if report.compliant else 3)
+
+
+def print_values(report: runs.Report) -> None:
+    """Print a report for a machine."""
+    print_json(
+        {
+            "compliant": report.compliant,
+            "folder": str(report.folder),
+            "unreachable": report.silent,
+            "counts": reporting.verdicts(report.tables),
+            "tables": {name: _records(frame) for name, frame in report.tables.items()},
+        }
+    )
+
+
+def _records(frame: Any) -> Any:
+    plain = frame.astype(object)
+    return plain.where(plain.notna(), None).to_dict("records")
+
+
+def print_report(report: runs.Report) -> None:
+    """Print counts by table and status, then the rows that are not as they should be."""
+    from reports.tables import TABLES, findings  # noqa: PLC0415 - brings pandas, 0.6 s
+
+    counts = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
+    for name, by_status in reporting.verdicts(report.tables).items():
+        good = TABLES[name].GOOD
+        words = Text(", ").join(
+            Text(f"{count:,} {status}", style="green" if status in good else "red")
+            for status, count in by_status.items()
+        )
+        counts.add_row(Text(name, style="bold"), words if by_status else Text("no rows", style="dim"))
+    console.print(counts)
+    for name, frame in report.tables.items():
+        bad = findings(name, frame)
+        if bad.empty or name == "hosts":
+            continue
+        console.print(f"\n[bold]{name}[/bold]: {len(bad):,} of {len(frame):,} rows are not as they should be")
+        shown = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+        for column in bad.columns:
+            shown.add_column(column, overflow="fold")
+        for row in bad.head(ROWS_SHOWN).itertuples(index=False):
+            shown.add_row(*(Text("" if str(value) == "<NA>" else str(value)) for value in row))
+        console.print(shown)
+        if len(bad) > ROWS_SHOWN:
+            console.print(f"and {len(bad) - ROWS_SHOWN:,} more in {name}.csv", style="dim")
+    for host, reason in report.silent.items():
+        console.print(Text.assemble((f"{host} could not be asked: ", "red"), reason))
+    console.print(f"\nreports: {report.folder}", soft_wrap=True)

@@ -1,0 +1,52 @@
+"""What a run's steps may know of the run."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from cellstep.cloud.load import Cloud
+from cellstep.cloud.nodes import Node
+from cellstep.engine.journal import Journal
+
+
+@dataclass(frozen=True)
+class Options:
+    """How `run` was called.
+
+    Attributes:
+        dry_run: read the real state, say what would be done, change nothing.
+        limit: the expression given with --limit, or "".
+        step: the only step to run, or "".
+        repair_quotas: repair the quota usage before the APIs open.
+    """
+
+    dry_run: bool = False
+    limit: str = ""
+    step: str = ""
+    repair_quotas: bool = False
+
+
+@dataclass
+class Context:
+    """One run of one stage.
+
+    Attributes:
+        cloud: the cloud's folder, configuration, release and nodes.
+        journal: the cloud's journal.
+        run: the run's id.
+        output: the run's folder below `out/`.
+        nodes: the nodes that the run may touch, in inventory order.
+        options: how it was called.
+        left_out: nodes that missed a step, with the reason: they get nothing more in this run.
+    """
+
+    cloud: Cloud
+    journal: Journal
+    run: str
+    output: Path
+    nodes: tuple[Node, ...]
+    options: Options
+    left_out: dict[str, str] = field(default_factory=dict)
+
+    def present(self) -> tuple[Node, ...]:
+        """The run's nodes that have not been left out."""
+        return tuple(node for node in self.nodes if node.name not in self.left_out)

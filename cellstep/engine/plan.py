@@ -1,0 +1,104 @@
+"""The plan: a runbook with the nodes of one cloud, as text and as plain values."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from cellstep.cloud.load import Cloud
+from cellstep.cloud.nodes import Node
+from cellstep.engine.steps import Runbook, Step
+from cellstep.errors import UsageError
+from tasks.holds import Hold
+
+
+@dataclass(frozen=True)
+class Line:
+    """One step of the plan with its nodes."""
+
+    number: int
+    step: Step
+    nodes: tuple[str, ...]
+
+    @property
+    def held(self) -> str:
+        """The name of the hold that the step places or lifts, or ""."""
+        return self.step.does.name if isinstance(self.step.does, Hold) else ""
+
+
+def lines_of(runbook: Runbook, nodes: Sequence[Node]) -> list[Line]:
+    """The plan's lines for these nodes."""
+    return [
+        Line(number, step, tuple(node.name for node in step.on.choose(nodes)))
+        for number, step in enumerate(runbook.steps, 1)
+    ]
+
+
+def as_text(cloud: Cloud, runbook: Runbook, nodes: Sequence[Node]) -> str:
+    """The plan as an operator reads it: a line a step, its nodes folded under it."""
+    release = cloud.release
+    hop = f"{release.source.capitalize()} to {release.target.capitalize()}"
+    text = [f"{runbook.stage.capitalize()}, {hop}: {cloud.config.name}, {len(nodes)} nodes"]
+    for line in lines_of(runbook, nodes):
+        if line.step.section:
+            text += ["", line.step.section]
+        if line.step.no_return:
+            text.append("    --- point of no return: up to here the databases' dumps bring back what was ---")
+        text.append(f"{line.number:>3}. {line.step.title}{_mark(line)}")
+        text.append(f"       {_where(cloud, line)}")
+    held = [line.held for line in lines_of(runbook, nodes) if line.step.kind == "hold" and line.nodes]
+    text += ["", f"Held while it runs, and put back as it was: {', '.join(dict.fromkeys(held))}"]
+    return "\n".join(text)
+
+
+def _mark(line: Line) -> str:
+    words = {"hold": f"  [holds {line.held}]", "lift": f"  [lifts {line.held}]", "gate": "  [gate]", "do": ""}
+    return words[line.step.kind]
+
+
+def _where(cloud: Cloud, line: Line) -> str:
+    if not line.nodes:
+        return line.step.when_empty or f"no {line.step.on.words} in the inventory: the run would stop here"
+    return f"{line.step.on.words}: {cloud.fold(line.nodes)} ({len(line.nodes)})"
+
+
+def as_values(cloud: Cloud, runbook: Runbook, nodes: Sequence[Node]) -> dict[str, Any]:
+    """The plan for machines: cloud, stage, digest, steps with their nodes by name."""
+    return {
+        "cloud": cloud.config.name,
+        "stage": runbook.stage,
+        "release": cloud.release.name,
+        "digest": runbook.digest(),
+        "steps": [
+            {
+                "number": line.number,
+                "title": line.step.title,
+                "kind": line.step.kind,
+                "hold": line.held or None,
+                "on": line.step.on.words,
+                "nodes": list(line.nodes),
+                "nodes_folded": cloud.fold(line.nodes) if line.nodes else "",
+                "point_of_no_return": line.step.no_return,
+                "nothing_to_do": line.step.when_empty if not line.nodes else "",
+            }
+            for line in lines_of(runbook, nodes)
+        ],
+    }
+
+
+def find_step(runbook: Runbook, wanted: str) -> int:
+    """The index of the step with this number, title, or beginning of a title.
+
+    Raises:
+        UsageError: no step, or more than one.
+    """
+    titles = [step.title for step in runbook.steps]
+    if wanted.isdigit():
+        if 1 <= int(wanted) <= len(titles):
+            return int(wanted) - 1
+        raise UsageError(f"there is no step {wanted}; `plan {runbook.stage}` has 1 to {len(titles)}")
+    found = [n for n, title in enumerate(titles) if title.lower().startswith(wanted.lower())]
+    exact = [n for n in found if titles[n].lower() == wanted.lower()]
+    if len(exact or found) == 1:
+        return (exact or found)[0]
+    many = "more than one step begins" if found else "no step begins"
+    raise UsageError(f"{many} with “{wanted}”; `plan {runbook.stage}` shows their numbers and titles")

@@ -1,0 +1,136 @@
+"""What a runbook is made of: steps, choices of nodes, findings.
+
+A runbook is a list of lines made by `step`, `hold`, `lift` and `gate`. Nothing here knows SSH, SQL or OpenStack.
+"""
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+from cellstep.cloud.nodes import Node
+from tasks.holds import Hold, HostTask
+
+if TYPE_CHECKING:
+    from cellstep.engine.context import Context
+
+Kind = Literal["do", "hold", "lift", "gate"]
+
+
+@dataclass(frozen=True)
+class Nodes:
+    """A choice of nodes, with the words that the plan shows for it."""
+
+    words: str
+    choose: Callable[[Sequence[Node]], Sequence[Node]]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that a gate found.
+
+    Attributes:
+        text: one line: what, where, what to do.
+        blocking: the run stops here (exit 4); otherwise it is reported and the run ends with exit 3.
+    """
+
+    text: str
+    blocking: bool
+
+
+Arguments = Callable[["Context", Node], Mapping[str, Any]]
+Judge = Callable[["Context", Mapping[str, Any]], list[Finding]]
+
+
+@dataclass(frozen=True)
+class Step:
+    """One line of a runbook.
+
+    Attributes:
+        title: the operators' words; unique in its runbook, and the key in the journal.
+        kind: do, hold (places one), lift (puts it back), gate (judges, and may stop the run).
+        does: the Nornir task that is run on each node, or the hold that is placed or lifted.
+        on: the nodes.
+        arguments: constant arguments of the task.
+        per_node: further arguments, computed for each node when the step begins.
+        judge: called with the results by node name when all nodes have answered.
+        when_empty: what the line says where the cloud has no such node; without it that is an error.
+        no_return: after this step the way back is closed.
+        section: the heading above the step in the plan, where a new one begins.
+    """
+
+    title: str
+    kind: Kind
+    does: HostTask | Hold
+    on: Nodes
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    per_node: Arguments | None = None
+    judge: Judge | None = None
+    when_empty: str = ""
+    no_return: bool = False
+    section: str = ""
+
+
+@dataclass(frozen=True)
+class Runbook:
+    """A stage's steps, and which nodes the stage can do without for now.
+
+    Attributes:
+        stage: its name on the command line.
+        steps: in order.
+        may_miss: a node that cannot be reached does not stop the run where this is true.
+    """
+
+    stage: str
+    steps: tuple[Step, ...]
+    may_miss: Callable[[Node], bool]
+
+    def __post_init__(self) -> None:
+        """Refuse two steps of one title: the journal could not tell them apart."""
+        titles = [step.title for step in self.steps]
+        twice = sorted({title for title in titles if titles.count(title) > 1})
+        if twice:
+            raise ValueError(f"the runbook of {self.stage} has steps of the same title: {', '.join(twice)}")
+
+    def digest(self) -> str:
+        """A digest of the steps' kinds, titles and nodes: two plans are the same when it is."""
+        text = "\n".join(f"{step.kind} {step.title} @ {step.on.words}" for step in self.steps)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def step(
+    title: str,
+    task: HostTask,
+    *,
+    on: Nodes,
+    per_node: Arguments | None = None,
+    when_empty: str = "",
+    section: str = "",
+    **arguments: Any,
+) -> Step:
+    """A step that does something on each node."""
+    return Step(title, "do", task, on, arguments, per_node, None, when_empty, section=section)
+
+
+def hold(title: str, held: Hold, *, on: Nodes, when_empty: str = "", section: str = "", **arguments: Any) -> Step:
+    """A step that places a hold; the prior state is journalled before."""
+    return Step(title, "hold", held, on, arguments, when_empty=when_empty, section=section)
+
+
+def lift(
+    title: str,
+    held: Hold,
+    *,
+    on: Nodes,
+    when_empty: str = "",
+    no_return: bool = False,
+    section: str = "",
+    **arguments: Any,
+) -> Step:
+    """A step that puts back what a hold changed."""
+    return Step(title, "lift", held, on, arguments, when_empty=when_empty, no_return=no_return, section=section)
+
+
+def gate(title: str, task: HostTask, *, on: Nodes, judge: Judge, per_node: Arguments, section: str = "") -> Step:
+    """A step that looks, and stops the run (or reports) where what it finds is wrong."""
+    return Step(title, "gate", task, on, {}, per_node, judge, section=section)

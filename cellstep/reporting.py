@@ -1,0 +1,69 @@
+"""Writing a run's or a verification's tables: `out/<run>/<stage>/`, and `out/latest` which points to the last."""
+
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def output_folder(cloud_directory: Path, chosen: Path | None, name: str) -> Path:
+    """The folder of a run or a verification: below `--output`, or `out/` beside cloud.yaml."""
+    return (chosen or cloud_directory / "out") / name
+
+
+def dated(what: str) -> str:
+    """A folder's name for something that is no run: `verify-20140224T160000Z`."""
+    return f"{what}-{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
+
+
+def write(folder: Path, stage: str, tables: "Mapping[str, pd.DataFrame]", title: str, facts: Mapping[str, str]) -> Path:
+    """Write one CSV a table and the workbook, and point `latest` beside the folder to it.
+
+    Returns:
+        The folder with the files.
+    """
+    from reports.writers import write_csv, write_xlsx  # noqa: PLC0415 - brings pandas, 0.6 s
+
+    where = folder / stage
+    write_csv(tables, where)
+    write_xlsx(tables, where / f"{stage}.xlsx", title, facts)
+    point_latest(folder)
+    return where
+
+
+def point_latest(folder: Path) -> None:
+    """Let `latest` point to a folder beside it, at once: there is always one."""
+    scratch = folder.parent / f".latest-{folder.name}"
+    scratch.unlink(missing_ok=True)
+    scratch.symlink_to(folder.name)
+    scratch.replace(folder.parent / "latest")
+
+
+def hosts_table(rows: Iterable[Mapping[str, Any]]) -> "pd.DataFrame":
+    """The table `hosts` from the journal's rows."""
+    from reports.tables import hosts  # noqa: PLC0415 - brings pandas
+
+    return hosts.table(rows)
+
+
+def verdicts(tables: "Mapping[str, pd.DataFrame]") -> dict[str, dict[str, int]]:
+    """Rows by status of each table, the compliant statuses last."""
+    from reports.tables import TABLES  # noqa: PLC0415 - brings pandas
+
+    found = {}
+    for name, frame in tables.items():
+        kind = TABLES[name]
+        counts = frame[str(kind.STATUS)].value_counts().to_dict()
+        order = sorted(counts, key=lambda status: (status in kind.GOOD, str(status)))
+        found[name] = {str(status): int(counts[status]) for status in order}
+    return found
+
+
+def compliant(tables: "Mapping[str, pd.DataFrame]") -> bool:
+    """Whether no table but `hosts` (what happened, not what is) has a row that is not as it should be."""
+    from reports.tables import findings  # noqa: PLC0415 - brings pandas
+
+    return all(findings(name, frame).empty for name, frame in tables.items() if name != "hosts")

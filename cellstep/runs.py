@@ -1,0 +1,256 @@
+"""Runs from beginning to end: the journal, the lock, the engine, and the reports afterwards."""
+
+import threading
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cellstep import reporting, verification
+from cellstep.cloud.load import Cloud
+from cellstep.cloud.nodes import Node
+from cellstep.cloud.select import select
+from cellstep.engine.context import Context, Options
+from cellstep.engine.dispatch import Dispatcher
+from cellstep.engine.journal import Journal, RunRecord, now
+from cellstep.engine.lock import locked
+from cellstep.engine.plan import find_step
+from cellstep.engine.run import Display, Engine
+from cellstep.engine.steps import Step
+from cellstep.errors import CellstepError, UsageError
+from cellstep.stages import runbook_of
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+UNFINISHED = frozenset({"running", "stopped", "interrupted", "error"})
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a verification or the end of a run found.
+
+    Attributes:
+        tables: by name, as they were written.
+        folder: where the files are; None where nothing was written.
+        silent: nodes that could not be asked, with the reason.
+        compliant: every table as it should be, and every node asked.
+    """
+
+    tables: "dict[str, pd.DataFrame]"
+    folder: Path | None
+    silent: dict[str, str]
+    compliant: bool
+
+
+@dataclass(frozen=True)
+class Finished:
+    """How a run ended; its report is None where it was a dry run."""
+
+    run: str
+    report: Report | None
+    exit_code: int
+
+
+def journal_path(cloud: Cloud) -> Path:
+    """The cloud's journal, beside cloud.yaml."""
+    return cloud.directory / "state" / "journal.sqlite3"
+
+
+def lock_path(cloud: Cloud) -> Path:
+    """The cloud's lock, beside its journal."""
+    return cloud.directory / "state" / "lock"
+
+
+def open_journal(cloud: Cloud, *, rehearsal: bool = False) -> Journal:
+    """Open the cloud's journal; a rehearsal gets a copy in memory, and leaves no trace."""
+    path = journal_path(cloud)
+    if not rehearsal:
+        return Journal(path)
+    return Journal.rehearsal(path)
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the command line asked for.
+
+    Attributes:
+        stage: the stage.
+        only: a step's number or title, or "": run this step only.
+        begin: a step's number or title, or "": begin there.
+        output: the folder for reports, or None for `out/` beside cloud.yaml.
+        afresh: begin a new run although an unfinished one is there.
+        options: limit, dry run, quota repair.
+    """
+
+    stage: str
+    only: str = ""
+    begin: str = ""
+    output: Path | None = None
+    afresh: bool = False
+    options: Options = field(default_factory=Options)
+
+
+def start(
+    cloud: Cloud, request: Request, display: Display, confirm: Callable[[Step], bool], stopping: threading.Event
+) -> Finished:
+    """Begin a run of a stage and carry it through.
+
+    Raises:
+        CellstepError: with the exit code that fits; the journal has what was done.
+    """
+    runbook = runbook_of(request.stage, cloud)
+    options = request.options
+    nodes = select(cloud, options.limit) if options.limit else cloud.nodes
+    first = find_step(runbook, request.begin) if request.begin else 0
+    steps = runbook.steps[first:]
+    if request.only:
+        index = find_step(runbook, request.only)
+        steps = runbook.steps[index : index + 1]
+    with locked(lock_path(cloud), f"run {request.stage}"):
+        journal = open_journal(cloud, rehearsal=options.dry_run)
+        _refuse_beside_unfinished(journal, request)
+        kept = {
+            "limit": options.limit,
+            "step": request.only,
+            "from": request.begin,
+            "repair_quotas": options.repair_quotas,
+        }
+        run = journal.begin_run(request.stage, cloud.release.name, runbook.digest(), kept)
+        output = reporting.output_folder(cloud.directory, request.output, run)
+        journal.set_output(run, str(output))
+        context = Context(cloud, journal, run, output, tuple(nodes), options)
+        return _carry_through(context, request.stage, steps, display, confirm, stopping)
+
+
+def _refuse_beside_unfinished(journal: Journal, request: Request) -> None:
+    last = journal.last_run(request.stage, whole=True)
+    single = request.only or request.begin or request.options.limit or request.options.dry_run
+    if last and last.state in UNFINISHED and not single and not request.afresh:
+        raise UsageError(
+            f"run {last.id} of {last.stage} is not finished ({last.state}); `cellstep resume` goes on with it,"
+            " `--afresh` begins a new one (holds that are in place keep what was there before)"
+        )
+
+
+def resume(
+    cloud: Cloud, display: Display, confirm: Callable[[Step], bool], stopping: threading.Event
+) -> Finished | None:
+    """Go on with the last run where it stopped; None when there is nothing to go on with."""
+    with locked(lock_path(cloud), "resume"):
+        journal = open_journal(cloud)
+        last = journal.last_run()
+        if last is None or last.state not in UNFINISHED:
+            return None
+        runbook = runbook_of(last.stage, cloud)
+        limit = str(last.options.get("limit") or "")
+        nodes = select(cloud, limit) if limit else cloud.nodes
+        steps: Sequence[Step] = runbook.steps
+        if last.options.get("from"):
+            steps = steps[find_step(runbook, str(last.options["from"])) :]
+        if last.options.get("step"):
+            index = find_step(runbook, str(last.options["step"]))
+            steps = steps[index : index + 1]
+        options = Options(limit=limit, repair_quotas=bool(last.options.get("repair_quotas")))
+        journal.reopen_run(last.id)
+        context = Context(cloud, journal, last.id, Path(last.output), tuple(nodes), options)
+        return _carry_through(context, last.stage, steps, display, confirm, stopping)
+
+
+def _carry_through(
+    context: Context,
+    stage: str,
+    steps: Sequence[Step],
+    display: Display,
+    confirm: Callable[[Step], bool],
+    stopping: threading.Event,
+) -> Finished:
+    runbook = runbook_of(stage, context.cloud)
+    journal, run = context.journal, context.run
+    if not context.options.dry_run:
+        reporting.point_latest(context.output)
+    try:
+        with Dispatcher(context.cloud, dry_run=context.options.dry_run, stopping=stopping) as dispatcher:
+            Engine(runbook, context, dispatcher, display, confirm).execute(steps)
+            if context.options.dry_run:
+                return Finished(run, None, 0)
+            report = _final_report(context, stage, dispatcher) if len(steps) > 1 else None
+    except CellstepError as error:
+        if not context.options.dry_run:
+            state = "interrupted" if stopping.is_set() else "stopped" if error.exit_code == 4 else "error"
+            journal.end_run(run, state, error.exit_code, str(error))
+            _hosts_report(context, stage)
+        raise
+    except BaseException as error:
+        if not context.options.dry_run:
+            journal.end_run(run, "interrupted" if stopping.is_set() else "error", 1, f"{type(error).__name__}: {error}")
+        raise
+    missed = bool(context.left_out) or any(not finding["blocking"] for finding in journal.findings(run))
+    code = 3 if missed or (report and not report.compliant) else 0
+    journal.end_run(run, "complete", code)
+    return Finished(run, report, code)
+
+
+def _final_report(context: Context, stage: str, dispatcher: Dispatcher) -> Report:
+    answers = verification.ask(dispatcher, context.cloud, stage, context.present(), verification.TABLES)
+    answers.silent.update(context.left_out)
+    return _write(context.cloud, stage, context.nodes, answers, context.output, context.journal, context.run)
+
+
+def _hosts_report(context: Context, stage: str) -> None:
+    """A run that stopped leaves the table of its nodes all the same."""
+    tables = {"hosts": reporting.hosts_table(context.journal.hosts(context.run))}
+    _files(context.cloud, stage, tables, context.output, context.run)
+
+
+def _write(
+    cloud: Cloud,
+    stage: str,
+    nodes: Sequence[Node],
+    answers: verification.Answers,
+    output: Path,
+    journal: Journal,
+    run: str,
+    wanted: Collection[str] = verification.TABLES,
+) -> Report:
+    baseline = verification.Baseline.load(_baseline_folder(journal, stage, output))
+    tables = verification.tables_of(cloud, stage, nodes, answers, baseline, wanted)
+    if set(wanted) == set(verification.TABLES):
+        tables["hosts"] = reporting.hosts_table(journal.hosts(run) if run else [])
+    folder = _files(cloud, stage, tables, output, run)
+    compliant = reporting.compliant(tables) and not answers.silent
+    return Report(tables, folder, answers.silent, compliant)
+
+
+def _baseline_folder(journal: Journal, stage: str, output: Path) -> Path:
+    if (output / "before").is_dir():
+        return output
+    last = journal.last_run(stage, whole=True)
+    return Path(last.output) if last else output
+
+
+def _files(cloud: Cloud, stage: str, tables: "dict[str, pd.DataFrame]", output: Path, run: str) -> Path:
+    release = cloud.release
+    title = f"{stage.capitalize()}, {release.source.capitalize()} to {release.target.capitalize()}: {cloud.config.name}"
+    facts = {"cloud": cloud.config.name, "stage": stage, "release": release.name, "run": run, "written": now()}
+    return reporting.write(output, stage, tables, title, facts)
+
+
+def verify(cloud: Cloud, stage: str, tables: Collection[str], limit: str, output: Path | None) -> Report:
+    """Verify a stage by itself: ask, compare, write the tables. Nothing is changed anywhere.
+
+    Raises:
+        UsageError: no such table or node.
+    """
+    runbook_of(stage, cloud)
+    unknown = sorted(set(tables) - set(verification.TABLES))
+    if unknown:
+        raise UsageError(f"there is no table “{unknown[0]}”; the tables are: {', '.join(verification.TABLES)}")
+    nodes = tuple(select(cloud, limit)) if limit else cloud.nodes
+    wanted = tuple(tables) or verification.TABLES
+    journal = open_journal(cloud)
+    last: RunRecord | None = journal.last_run(stage, whole=True)
+    folder = reporting.output_folder(cloud.directory, output, reporting.dated("verify"))
+    with Dispatcher(cloud) as dispatcher:
+        answers = verification.ask(dispatcher, cloud, stage, nodes, wanted)
+    return _write(cloud, stage, nodes, answers, folder, journal, last.id if last else "", wanted)

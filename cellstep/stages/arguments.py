@@ -1,0 +1,187 @@
+"""What a cloud and its release give to the tasks: the arguments that runbooks hand over by name."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from cellstep.cloud.load import Cloud
+from cellstep.cloud.nodes import Node
+from cellstep.cloud.select import select
+from cellstep.engine.context import Context
+from cellstep.engine.steps import Arguments, Nodes
+from cellstep.stages import choices
+from cellstep.verification import expected_heartbeats, wanted
+from tasks.evidence import Patience
+
+RABBITMQ_SERVICE = "rabbitmq-server"
+
+
+class Site:
+    """The arguments of one stage's tasks in one cloud.
+
+    Args:
+        cloud: the cloud.
+        component: the stage's component in the release data, for example `nova`.
+    """
+
+    def __init__(self, cloud: Cloud, component: str) -> None:
+        self.cloud, self.component = cloud, component
+        self.config, self.release = cloud.config, cloud.release
+        self.target = self.release.target.capitalize()
+        self.services = cloud.services(component)
+        self.rabbitmq = [RABBITMQ_SERVICE]
+
+    # Packages
+
+    def packages(self, _context: Context, _node: Node) -> Mapping[str, Any]:
+        """The component's packages as they should be on the node."""
+        return {"expected": self.cloud.expected_packages(self.release.components[self.component].packages)}
+
+    def packages_and_kernel(self, context: Context, node: Node) -> Mapping[str, Any]:
+        """The release's packages, and the kernel on those nodes that will be rebooted."""
+        return {**self.release_packages(context, node), "kernel": node.tier in {"top", "cell"}}
+
+    def release_packages(self, _context: Context, _node: Node) -> Mapping[str, Any]:
+        """All the release's packages."""
+        names = [name for component in self.release.components.values() for name in component.packages]
+        return {"expected": self.cloud.expected_packages(names)}
+
+    # Puppet, monitoring, fence
+
+    @property
+    def updates(self) -> dict[str, Any]:
+        """Where Puppet's automatic updating is switched."""
+        updates = self.config.puppet.updates
+        return {"file": updates.file, "key": updates.key, "off": updates.off}
+
+    @property
+    def puppet(self) -> dict[str, Any]:
+        """The agent's lock file."""
+        return {"lock": self.config.puppet.lock}
+
+    @property
+    def promotion(self) -> dict[str, Any]:
+        """The site's command that promotes the repository."""
+        promote = self.config.repository.promote
+        return {"command": promote.command, "already": promote.already}
+
+    @property
+    def promotion_node(self) -> Nodes:
+        """The node on which the repository is promoted."""
+        return choices.named(self.config.repository.promote.on)
+
+    @property
+    def repository(self) -> dict[str, Any]:
+        """The repository's id, and how to force a Puppet run."""
+        return {"repository": self.config.repository.name, "run": self.config.puppet.run}
+
+    @property
+    def monitoring(self) -> dict[str, Any]:
+        """The monitoring daemon and the site's alarm commands."""
+        monitoring = self.config.monitoring
+        return {
+            "service": "" if monitoring.kind == "none" else monitoring.kind,
+            "masked": monitoring.alarms_masked,
+            "mask": monitoring.mask_alarms,
+            "unmask": monitoring.unmask_alarms,
+        }
+
+    @property
+    def fence(self) -> dict[str, Any]:
+        """HAProxy's admin socket and the back ends of the user-facing APIs."""
+        return {"socket": self.config.fence.socket, "backends": tuple(self.config.fence.backends)}
+
+    # Waits
+
+    @property
+    def wait(self) -> dict[str, Any]:
+        """How long to wait for rest, and whether what is stuck is accepted."""
+        return {"timeout_s": self.config.drain.timeout_s, "accept_stuck": self.config.drain.accept_stuck}
+
+    @property
+    def task_wait(self) -> dict[str, Any]:
+        """The same, with the database to look in."""
+        return {**self.wait, "database": self.database}
+
+    @property
+    def reboot(self) -> dict[str, Any]:
+        """How long a reboot may take."""
+        return {"timeout_s": self.config.reboot_timeout_s}
+
+    # Databases
+
+    @property
+    def database(self) -> str:
+        """The name of the component's database."""
+        return self.cloud.database(self.component)
+
+    @property
+    def schema(self) -> dict[str, Any]:
+        """The component's schema: its commands, where the release starts from and its head."""
+        fact = self.release.components[self.component].databases[0]
+        return {"command": fact.sync, "version": fact.version, "start": fact.start, "head": fact.head}
+
+    def dumps(self, context: Context, _node: Node) -> Mapping[str, Any]:
+        """The databases to dump, and the folder of this run's dumps on the database node."""
+        return {"databases": [self.database], "folder": f"{self.config.backup_folder}/{context.run}"}
+
+    def quota_repair(self, context: Context, _node: Node) -> Mapping[str, Any]:
+        """Whether and where the quota usage is repaired."""
+        return {
+            "database": self.database,
+            "asked": context.options.repair_quotas,
+            "undo": context.output / self.component / "quota-undo.sql",
+        }
+
+    # Evidence
+
+    def asking(self, *tables: str, patient: bool = False) -> Arguments:
+        """What a gate asks of a node for these tables; `patient` waits for the heartbeats of all present services."""
+
+        def per_node(context: Context, node: Node) -> Mapping[str, Any]:
+            patience = None
+            if patient and "database" in node.roles:
+                expected = expected_heartbeats(self.cloud, self.component, context.present(), node.cell)
+                patience = Patience(tuple(expected), self.config.stale_after_s, self.config.settle_s)
+            return {"wanted": wanted(self.cloud, self.component, node, tables, patience)}
+
+        return per_node
+
+    # Check-out
+
+    def _cell_path(self, cell: str) -> str:
+        return self.config.checkout.cell_path.format(cell=cell)
+
+    def cells_to_answer(self, context: Context, _node: Node) -> Mapping[str, Any]:
+        """The cells that must answer, with the hosts that each must know."""
+        expected: dict[str, Sequence[str]] = {}
+        for cell in self.cloud.cells:
+            hosts = [host for host, _ in expected_heartbeats(self.cloud, self.component, context.present(), cell)]
+            if hosts:
+                expected[self._cell_path(cell)] = sorted(set(hosts))
+        checks = self.config.checkout
+        return {"environment": checks.environment, "services": checks.services, "expected": expected}
+
+    def guests_to_create(self, context: Context, _node: Node) -> Mapping[str, Any]:
+        """The site's commands for a guest, and the cells that have a compute node."""
+        cells = {node.cell for node in context.present() if node.tier == "compute"}
+        checks = self.config.checkout
+        return {
+            "environment": checks.environment,
+            "create": checks.create,
+            "show": checks.show,
+            "delete": checks.delete,
+            "cells": [self._cell_path(cell) for cell in self.cloud.cells if cell in cells],
+            "prefix": f"cellstep-{context.run}",
+            "timeout_s": self.config.settle_s,
+        }
+
+    @property
+    def command_nodes(self) -> Nodes:
+        """The nodes for which cloud.yaml has check-out commands."""
+        chosen = {node.name for entry in self.config.checkout.commands for node in select(self.cloud, entry.on)}
+        return Nodes("nodes named in cloud.yaml", lambda nodes: [node for node in nodes if node.name in chosen])
+
+    def site_commands(self, _context: Context, node: Node) -> Mapping[str, Any]:
+        """The site's own check-out commands for the node."""
+        mine = [e.command for e in self.config.checkout.commands if node in select(self.cloud, e.on)]
+        return {"environment": self.config.checkout.environment, "commands": mine}

@@ -1,0 +1,61 @@
+"""Which nodes a step is for, in the operators' words."""
+
+from collections.abc import Callable, Sequence
+
+from cellstep.cloud.nodes import Node
+from cellstep.engine.steps import Nodes
+
+
+def _where(words: str, rule: Callable[[Node], bool]) -> Nodes:
+    return Nodes(words, lambda nodes: [node for node in nodes if rule(node)])
+
+
+def _first_of_each_cell(rule: Callable[[Node], bool]) -> Callable[[Sequence[Node]], Sequence[Node]]:
+    def choose(nodes: Sequence[Node]) -> Sequence[Node]:
+        firsts: dict[str, Node] = {}
+        for node in nodes:
+            if rule(node):
+                firsts.setdefault(node.cell, node)
+        return list(firsts.values())
+
+    return choose
+
+
+def _top(node: Node) -> bool:
+    return node.cell == "top"
+
+
+EVERY_NODE = _where("all nodes", lambda _: True)
+STAGE_NODES = _where("controllers and compute nodes", lambda node: node.tier is not None)
+TOP_CONTROLLERS = _where("top API controllers", lambda node: node.tier == "top")
+CELL_CONTROLLERS = _where("cell controllers", lambda node: node.tier == "cell")
+COMPUTE_NODES = _where("compute nodes", lambda node: node.tier == "compute")
+
+FIRST_TOP_CONTROLLER = Nodes("the first top API controller", _first_of_each_cell(lambda node: node.tier == "top"))
+A_CONTROLLER_IN_EACH_CELL = Nodes("one controller in each cell", _first_of_each_cell(lambda node: node.tier == "cell"))
+
+TOP_NODES = _where("nodes of the top cell", _top)
+CELL_NODES = _where("nodes of the child cells but compute nodes", lambda n: not _top(n) and n.tier != "compute")
+
+TOP_BALANCERS = _where("load balancers of the top cell", lambda node: _top(node) and "loadbalancer" in node.roles)
+CELL_BALANCERS = _where("load balancers of the child cells", lambda n: not _top(n) and "loadbalancer" in n.roles)
+NO_BALANCERS = _where("load balancers on compute nodes", lambda n: n.tier == "compute" and "loadbalancer" in n.roles)
+
+DATABASES = _where("database nodes", lambda node: "database" in node.roles)
+TOP_DATABASE = Nodes("the top cell's database node", _first_of_each_cell(lambda n: _top(n) and "database" in n.roles))
+CELL_DATABASES = _where("database nodes of the child cells", lambda n: not _top(n) and "database" in n.roles)
+COMPUTE_DATABASES = _where("databases on compute nodes", lambda n: n.tier == "compute" and "database" in n.roles)
+
+QUEUES = _where("RabbitMQ nodes", lambda node: "queue" in node.roles)
+TOP_QUEUES = _where("RabbitMQ nodes of the top cell", lambda node: _top(node) and "queue" in node.roles)
+CELL_QUEUES = _where("RabbitMQ nodes of the child cells", lambda node: not _top(node) and "queue" in node.roles)
+COMPUTE_QUEUES = _where("RabbitMQ on compute nodes", lambda n: n.tier == "compute" and "queue" in n.roles)
+
+CONTROLLERS_AND_DATABASES = _where(
+    "controllers and database nodes", lambda node: node.tier in {"top", "cell"} or "database" in node.roles
+)
+
+
+def named(name: str) -> Nodes:
+    """One node by its name."""
+    return _where(name, lambda node: node.name == name)

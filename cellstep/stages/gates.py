@@ -1,0 +1,107 @@
+"""What the gates judge: each takes the nodes' answers and returns findings; blocking ones stop the run."""
+
+from collections.abc import Collection, Mapping
+from typing import TYPE_CHECKING, Any
+
+from cellstep.engine.context import Context
+from cellstep.engine.steps import Finding
+from cellstep.verification import Answers, Baseline, guest_rows, save_baseline, tables_of
+from tasks.evidence import Evidence
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+STAGE = "nova"
+SHOWN = 5
+
+
+def save_volumes(context: Context, results: Mapping[str, Evidence]) -> list[Finding]:
+    """Keep the volume list for the comparison afterwards."""
+    rows = [row for evidence in results.values() for row in evidence.volumes or ()]
+    return _keep(context, "volumes", rows)
+
+
+def save_guests(context: Context, results: Mapping[str, Evidence]) -> list[Finding]:
+    """Keep the list of running guests for the comparison afterwards."""
+    return _keep(context, "guests", guest_rows(context.nodes, _answers(results)))
+
+
+def _keep(context: Context, name: str, rows: list[Any]) -> list[Finding]:
+    if not context.options.dry_run:
+        save_baseline(context.output, name, rows)
+    return []
+
+
+def upgraded(context: Context, results: Mapping[str, Evidence]) -> list[Finding]:
+    """Controllers must have the release's exact packages, databases its schema version."""
+    controllers = {node.name for node in context.nodes if node.tier in {"top", "cell"}}
+    rpms = _bad(context, results, "rpms", only=controllers)
+    found = _findings(
+        rpms, "host", lambda row: f"{row['package']} is {row['status']}: {row['installed'] or 'not there'}", True
+    )
+    heads = {schema.repository_id: schema.head for schema in context.cloud.release.components[STAGE].databases}
+    for name, evidence in results.items():
+        for database, head in evidence.heads.items():
+            if head not in heads.values():
+                text = f"{name}: database {database} is at schema version {head}, not {heads[STAGE]}"
+                found.append(Finding(text, blocking=True))
+    return found
+
+
+def services_up(context: Context, results: Mapping[str, Evidence]) -> list[Finding]:
+    """Every service must run and report to its cell's database; a node that is left out is only reported."""
+    bad = _bad(context, results, "services", only={node.name for node in context.present()})
+    return _findings(bad, "host", lambda row: f"{row['service']} is {row['status']}", True)
+
+
+def volumes_kept(context: Context, results: Mapping[str, Evidence]) -> list[Finding]:
+    """No volume may be lost."""
+    bad = _bad(context, results, "volumes")
+    return _findings(bad[bad["status"] == "lost"], "id", lambda row: f"volume “{row['name']}” is lost", True)
+
+
+def guests_kept(context: Context, results: Mapping[str, Evidence]) -> list[Finding]:
+    """No guest may be lost or restarted on a node that answers."""
+    bad = _bad(context, results, "guests", only={node.name for node in context.present()})
+    return _findings(bad, "host", lambda row: f"guest {row['uuid']} is {row['status']}", True)
+
+
+def quotas_counted(context: Context, results: Mapping[str, Evidence]) -> list[Finding]:
+    """The quota usage should be what the instances say; reported, not blocking."""
+    bad = _bad(context, results, "quotas")
+    if bad.empty:
+        return []
+    counts = ", ".join(f"{count} {status}" for status, count in bad["status"].value_counts().items())
+    return [
+        Finding(
+            f"the quota usage is not what the instances say: {counts} of its rows; limits are not enforced while rows"
+            " are missing; `cellstep quota repair nova` shows the SQL, `--apply` writes it",
+            blocking=False,
+        )
+    ]
+
+
+def _answers(results: Mapping[str, Evidence]) -> Answers:
+    return Answers(evidence=dict(results))
+
+
+def _bad(
+    context: Context, results: Mapping[str, Evidence], table: str, only: Collection[str] | None = None
+) -> "pd.DataFrame":
+    """The rows of a table that are not compliant, of these hosts only if named."""
+    from reports.tables import findings  # noqa: PLC0415 - brings pandas, 0.6 s
+
+    nodes = [node for node in context.nodes if node.name in results]
+    baseline = Baseline.load(context.output)
+    frame = tables_of(context.cloud, STAGE, nodes, _answers(results), baseline, [table])[table]
+    if table == "quotas" or only is None:
+        return findings(table, frame)
+    return findings(table, frame[frame["host"].isin(list(only))])
+
+
+def _findings(frame: "pd.DataFrame", where: str, words: Any, blocking: bool) -> list[Finding]:
+    rows: list[dict[Any, Any]] = frame.to_dict("records")
+    found = [Finding(f"{row[where]}: {words(row)}", blocking) for row in rows]
+    if len(found) <= SHOWN:
+        return found
+    return [*found[:SHOWN], Finding(f"and {len(found) - SHOWN} more", blocking)]

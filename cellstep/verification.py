@@ -1,0 +1,282 @@
+"""The verification of a stage: which node is asked for what, and the tables that come of the answers."""
+
+import json
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cellstep.cloud.load import Cloud
+from cellstep.cloud.nodes import Node
+from cellstep.engine.dispatch import Dispatcher
+from tasks.evidence import Evidence, Patience, Wanted, gather
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+TABLES = ("rpms", "services", "volumes", "quotas", "guests")
+"""The tables that are made from answers; `hosts` is made from the journal."""
+
+CLIENTS = "clients"
+"""The component that is updated with every stage on the compute nodes (the seed's pass with mcollective)."""
+
+
+@dataclass
+class Answers:
+    """What the nodes answered, and who did not.
+
+    Attributes:
+        evidence: by node name.
+        silent: node name to the reason.
+    """
+
+    evidence: dict[str, Evidence] = field(default_factory=dict)
+    silent: dict[str, str] = field(default_factory=dict)
+
+
+def expected_packages(cloud: Cloud, component: str, node: Node) -> dict[str, str]:
+    """What the stage leaves on the node: package to `[epoch:]version[-release]`."""
+    if node.tier is None:
+        return {}
+    names = [component, CLIENTS] if node.tier == "compute" else [component]
+    facts = [item for name in names for item in cloud.release.components[name].packages.items()]
+    return {package: fact.evr for package, fact in facts if node.tier in fact.tiers}
+
+
+def expected_services(cloud: Cloud, component: str, node: Node) -> dict[str, str]:
+    """The component's services on the node: service to the name of its heartbeat, or ""."""
+    return cloud.services_on(component, node.tier) if node.tier else {}
+
+
+def expected_heartbeats(cloud: Cloud, component: str, nodes: Iterable[Node], cell: str) -> list[tuple[str, str]]:
+    """(host, binary) of everything that should report to a cell's database."""
+    return [
+        (node.name, binary)
+        for node in nodes
+        if node.cell == cell
+        for binary in expected_services(cloud, component, node).values()
+        if binary
+    ]
+
+
+def wanted(
+    cloud: Cloud, component: str, node: Node, tables: Collection[str], patience: Patience | None = None
+) -> Wanted:
+    """What must be asked of a node for these tables (and `heads`, for the gate on schema versions)."""
+    database = cloud.database(component)
+    stores = "database" in node.roles
+    top = stores and node.cell == "top"
+    facts = node.tier is not None and not {"rpms", "services"}.isdisjoint(tables)
+    facts = facts or (node.tier == "compute" and "guests" in tables)
+    schemas = cloud.release.components[component].databases
+    return Wanted(
+        facts=tuple(expected_services(cloud, component, node)) if facts else None,
+        heartbeats=database if stores and "services" in tables else "",
+        patience=patience if stores and "services" in tables else None,
+        heads=tuple((cloud.database(component), schema.repository_id) for schema in schemas)
+        if stores and "heads" in tables
+        else (),
+        volumes=cloud.database("cinder") if top and "volumes" in tables else "",
+        quotas=database if top and "quotas" in tables else "",
+        instances=database if stores and node.cell != "top" and "guests" in tables else "",
+    )
+
+
+def ask(
+    dispatcher: Dispatcher, cloud: Cloud, component: str, nodes: Sequence[Node], tables: Collection[str]
+) -> Answers:
+    """Ask the nodes for what the tables need; nothing is changed."""
+    questions = {node.name: wanted(cloud, component, node, tables) for node in nodes}
+    asked = [node for node in nodes if questions[node.name]]
+    outcomes = dispatcher.send(gather, asked, {node.name: {"wanted": questions[node.name]} for node in asked})
+    answers = Answers()
+    for node in asked:
+        outcome = outcomes.get(node.name)
+        if outcome is not None and outcome.state == "ok":
+            answers.evidence[node.name] = outcome.result
+        else:
+            answers.silent[node.name] = outcome.detail if outcome else "not asked: interrupted"
+    return answers
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """What a run found before it began; None where it was not saved.
+
+    Attributes:
+        volumes: rows of `tasks.databases.volumes`.
+        guests: rows of `guest_rows`.
+    """
+
+    volumes: Sequence[Mapping[str, Any]] | None = None
+    guests: Sequence[Mapping[str, Any]] | None = None
+
+    @classmethod
+    def load(cls, folder: Path) -> "Baseline":
+        """Read what `save` wrote into a run's folder."""
+
+        def rows(name: str) -> Any:
+            path = folder / "before" / f"{name}.json"
+            return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+
+        return cls(rows("volumes"), rows("guests"))
+
+
+def save_baseline(folder: Path, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write rows into a run's folder for the comparison afterwards."""
+    path = folder / "before" / f"{name}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(list(rows), indent=1, default=str) + "\n", encoding="utf-8")
+
+
+def guest_rows(nodes: Sequence[Node], answers: Answers) -> list[dict[str, Any]]:
+    """The running guests: cell, host, uuid, boot_id, start_ticks, started_at."""
+    known = [(node, answers.evidence[node.name].facts) for node in nodes if node.name in answers.evidence]
+    return [
+        {
+            "cell": node.cell,
+            "host": node.name,
+            "uuid": guest.uuid,
+            "boot_id": facts.boot_id,
+            "start_ticks": guest.start_ticks,
+            "started_at": guest.started,
+        }
+        for node, facts in known
+        if facts
+        for guest in facts.guests
+    ]
+
+
+def tables_of(
+    cloud: Cloud, component: str, nodes: Sequence[Node], answers: Answers, baseline: Baseline, tables: Collection[str]
+) -> "dict[str, pd.DataFrame]":
+    """Make the tables from the answers.
+
+    Args:
+        cloud: the cloud.
+        component: the stage's component.
+        nodes: all nodes that the verification is about; those not in `answers.evidence` count as unreachable.
+        answers: what they said.
+        baseline: volumes and guests before; without one there is nothing to compare with, and what is there is `new`.
+        tables: which of `TABLES` to make.
+
+    Returns:
+        The tables by name; one whose database did not answer is left out, because an empty one would look good.
+    """
+    made = _Tables(cloud, component, nodes, answers, baseline)
+    read = answers.evidence.values()
+    silent = {
+        "volumes": not any(evidence.volumes is not None for evidence in read),
+        "quotas": not any(evidence.quotas is not None for evidence in read),
+    }
+    return {name: getattr(made, name)() for name in TABLES if name in tables and not silent.get(name)}
+
+
+class _Tables:
+    """One method a table: frames from the answers, handed to `reports.tables`."""
+
+    def __init__(
+        self, cloud: Cloud, component: str, nodes: Sequence[Node], answers: Answers, baseline: Baseline
+    ) -> None:
+        self.cloud, self.component, self.answers, self.baseline = cloud, component, answers, baseline
+        self.nodes = [node for node in nodes if node.tier is not None]
+        self.all_nodes = nodes
+        self.unreachable = {node.name for node in nodes if node.name not in answers.evidence}
+
+    def _frame(self, rows: Sequence[Mapping[str, Any]]) -> "pd.DataFrame":
+        import pandas as pd  # noqa: PLC0415 - 0.6 s, which only what makes a table should pay
+
+        return pd.DataFrame(list(rows))
+
+    def _evidence(self) -> Iterable[tuple[Node, Evidence]]:
+        for node in self.all_nodes:
+            if node.name in self.answers.evidence:
+                yield node, self.answers.evidence[node.name]
+
+    def rpms(self) -> "pd.DataFrame":
+        from reports.tables import rpms  # noqa: PLC0415 - brings pandas
+
+        expected: list[dict[str, str]] = [
+            {"cell": node.cell, "host": node.name, "role": str(node.tier), "package": package, "expected": evr}
+            for node in self.nodes
+            for package, evr in expected_packages(self.cloud, self.component, node).items()
+        ]
+        names = {row["package"] for row in expected}
+        installed = [
+            {"host": node.name, "package": package, "installed": evr}
+            for node, evidence in self._evidence()
+            if evidence.facts
+            for package in names & evidence.facts.packages.keys()
+            for evr in evidence.facts.packages[package]
+        ]
+        return rpms.table(self._frame(expected), self._frame(installed), self.unreachable)
+
+    def services(self) -> "pd.DataFrame":
+        from reports.tables import services  # noqa: PLC0415 - brings pandas
+
+        read = {node.cell for node, evidence in self._evidence() if evidence.heartbeats is not None}
+        expected = [
+            {"cell": node.cell, "host": node.name, "service": service, "expected": "running", "binary": binary}
+            for node in self.nodes
+            for service, binary in expected_services(self.cloud, self.component, node).items()
+        ]
+        # Where the database did not answer, nothing is known of the heartbeats.
+        deaf = {row["host"] for row in expected if row["binary"] and row["cell"] not in read}
+        actual = [
+            {"host": node.name, "service": service, **is_}
+            for node, evidence in self._evidence()
+            for service, is_ in (evidence.facts.services if evidence.facts else {}).items()
+        ]
+        heartbeats = [
+            {"cell": node.cell, "host": row["host"], "binary": row["binary"], "age_s": row["age_s"]}
+            for node, evidence in self._evidence()
+            for row in evidence.heartbeats or ()
+        ]
+        return services.table(
+            self._frame(expected),
+            self._frame(actual),
+            self._frame(heartbeats),
+            self.unreachable | deaf,
+            self.cloud.config.stale_after_s,
+        )
+
+    def volumes(self) -> "pd.DataFrame":
+        from reports.tables import volumes  # noqa: PLC0415 - brings pandas
+
+        after = [row for _, evidence in self._evidence() for row in evidence.volumes or ()]
+        return volumes.table(self._frame(self.baseline.volumes or []), self._frame(after))
+
+    def quotas(self) -> "pd.DataFrame":
+        from reports.tables import quotas  # noqa: PLC0415 - brings pandas
+
+        read = next(evidence.quotas for _, evidence in self._evidence() if evidence.quotas is not None)
+        usages, actual, reservations = (self._frame(read[name]) for name in ("usages", "actual", "reservations"))
+        return quotas.table(usages, actual, reservations, per_user=read["per_user"])
+
+    def guests(self) -> "pd.DataFrame":
+        from reports.tables import guests  # noqa: PLC0415 - brings pandas
+
+        before = [*(self.baseline.guests or []), *self._guests_of_silent_nodes()]
+        after = guest_rows(self.nodes, self.answers)
+        return guests.table(self._frame(before), self._frame(after), self.unreachable)
+
+    def _guests_of_silent_nodes(self) -> list[dict[str, Any]]:
+        """Guests that the databases know on nodes that do not answer; a node without any gets a row all the same."""
+        known = {row["host"] for row in self.baseline.guests or ()}
+        placed = [row for _, evidence in self._evidence() for row in evidence.instances or ()]
+        silent = [
+            node
+            for node in self.nodes
+            if node.tier == "compute" and node.name in self.unreachable and node.name not in known
+        ]
+        guests = {node.name: [row["uuid"] for row in placed if _same_host(row["host"], node.name)] for node in silent}
+        return [
+            {"cell": n.cell, "host": n.name, "uuid": uuid, "boot_id": "", "start_ticks": "", "started_at": ""}
+            for n in silent
+            for uuid in guests[n.name] or [""]
+        ]
+
+
+def _same_host(one: str, other: str) -> bool:
+    """Nova's name of a host may be the full one where the inventory has the short one."""
+    return one == other or one.split(".", maxsplit=1)[0] == other.split(".", maxsplit=1)[0]

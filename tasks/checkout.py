@@ -1,0 +1,128 @@
+"""Check-out tests with the site's own commands, on a controller, past the fence."""
+
+import re
+import shlex
+import threading
+import time
+from collections.abc import Mapping, Sequence
+
+from nornir.core.task import Result, Task
+
+from tasks.holds import changed, unchanged
+from tasks.shell import CommandFailed, Refused, change, sh
+
+ASK_EVERY_S = 1.0
+COMMAND_TIMEOUT_S = 120.0
+
+
+def _with(environment: str, command: str) -> str:
+    return f". {shlex.quote(environment)} && {command}" if environment else command
+
+
+def cells_answer(task: Task, *, environment: str, services: str, expected: Mapping[str, Sequence[str]]) -> Result:
+    """List the services of every cell through the API, which asks each cell over RabbitMQ.
+
+    Args:
+        task: the Nornir task.
+        environment: the file with the operator's credentials on the node.
+        services: the command, for example `nova service-list`.
+        expected: cell path (`api!cell01`) to hosts of that cell that must be in its answer.
+
+    Raises:
+        Refused: a cell, or a host of it, is not in the answer.
+    """
+    text = sh(task, _with(environment, services), what=services, timeout=COMMAND_TIMEOUT_S).stdout
+    # Cell paths use `!`, and cell and item are joined by `@` (nova/cells/utils.py).
+    found = {(path, host.split(".")[0]) for path, host in re.findall(r"([\w!.-]+)@([\w.-]+)", text)}
+    missing = []
+    for path, hosts in expected.items():
+        absent = [host for host in hosts if (path, host.split(".")[0]) not in found]
+        if len(absent) == len(hosts):
+            missing.append(f"{path} does not answer over RabbitMQ")
+        elif absent:
+            missing.append(f"{path} does not know {', '.join(absent)}")
+    if missing:
+        raise Refused("; ".join(missing))
+    return unchanged(task, f"answered over RabbitMQ: {', '.join(expected)}")
+
+
+def guest_in_each_cell(
+    task: Task,
+    *,
+    environment: str,
+    create: str,
+    show: str,
+    delete: str,
+    cells: Sequence[str],
+    prefix: str,
+    timeout_s: float,
+) -> Result:
+    """Create a guest in each cell, see it become ACTIVE, delete it and see it gone.
+
+    Args:
+        task: the Nornir task.
+        environment: the file with the operator's credentials on the node.
+        create: the site's command; `{cell_path}` and `{name}` are filled in.
+        show: the command that tells the guest's state; fails when it is gone.
+        delete: the command that deletes it.
+        cells: cell paths.
+        prefix: of the guests' names.
+        timeout_s: seconds for each of the two waits.
+
+    Raises:
+        Refused: a guest did not become ACTIVE, or did not go away; the message names its cell.
+    """
+    if task.is_dry_run():
+        return changed(task, f"would create and delete a guest in {', '.join(cells)}")
+    names = {cell: f"{prefix}-{number}" for number, cell in enumerate(cells, 1)}
+    made: list[str] = []
+    try:
+        for cell, name in names.items():
+            change(
+                task,
+                _with(environment, create.format(cell_path=cell, name=name)),
+                what=create,
+                timeout=COMMAND_TIMEOUT_S,
+            )
+            made.append(cell)
+        for cell, name in names.items():
+            _wait(task, _with(environment, show.format(name=name)), "ACTIVE", timeout_s, f"the guest in {cell}")
+    finally:
+        for cell in made:
+            change(
+                task,
+                _with(environment, delete.format(name=names[cell])),
+                what=delete,
+                timeout=COMMAND_TIMEOUT_S,
+                ok=None,
+            )
+    for cell, name in names.items():
+        _wait(task, _with(environment, show.format(name=name)), None, timeout_s, f"deleting the guest in {cell}")
+    return changed(task, f"a guest was created and deleted in {', '.join(cells)}")
+
+
+def _wait(task: Task, command: str, wanted: str | None, timeout_s: float, what: str) -> None:
+    """Wait until `show` prints the wanted state; None: until it fails, because there is nothing to show any more."""
+    deadline = time.monotonic() + timeout_s
+    pause = threading.Event()
+    while True:
+        answer = sh(task, command, timeout=COMMAND_TIMEOUT_S, ok=None)
+        state = re.search(r"^\|\s*status\s*\|\s*(\S+)", answer.stdout, re.MULTILINE)
+        said = state.group(1) if state else ""
+        if wanted is None and answer.exit_status != 0:
+            return
+        if wanted is not None and said == wanted:
+            return
+        if said == "ERROR" or time.monotonic() >= deadline:
+            tail = said or CommandFailed("show", answer).tail or "no state"
+            raise Refused(f"{what}: {tail}, not {wanted or 'gone'}, after {timeout_s:.0f} s")
+        pause.wait(ASK_EVERY_S)
+
+
+def site_command(task: Task, *, environment: str, commands: Sequence[str]) -> Result:
+    """Run the site's own check-out commands; each must end with 0."""
+    if task.is_dry_run():
+        return changed(task, f"would run {len(commands)} commands of the site")
+    for command in commands:
+        change(task, _with(environment, command), what=command, timeout=COMMAND_TIMEOUT_S)
+    return unchanged(task, f"{len(commands)} commands of the site ended well")

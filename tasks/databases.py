@@ -1,0 +1,168 @@
+"""Databases: waiting for tasks, dumps, schema versions and `db sync`, heartbeats, the volume list."""
+
+import shlex
+import threading
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from nornir.core.task import Result, Task
+
+from plugins.connections.mysql import Mysql
+from tasks.holds import changed, skipped, unchanged
+from tasks.shell import Refused, change, sh
+
+ASK_EVERY_S = 2.0
+DUMP_TIMEOUT_S = 4 * 3600.0
+SYNC_TIMEOUT_S = 4 * 3600.0
+
+
+def mysql(task: Task) -> Mysql:
+    """The connection to the MySQL server on the task's node."""
+    connection: Mysql = task.host.get_connection("cellstep_mysql", task.nornir.config)
+    return connection
+
+
+def wait_for_tasks(task: Task, *, database: str, timeout_s: float, accept_stuck: bool) -> Result:
+    """Wait until no instance has a task state: nothing is being built, moved or deleted.
+
+    Raises:
+        Refused: some still have one after `timeout_s` seconds; the message lists them.
+    """
+    deadline = time.monotonic() + timeout_s
+    pause = threading.Event()
+    while True:
+        rows = mysql(task).query(
+            "SELECT uuid, host, task_state FROM instances WHERE deleted=0 AND task_state IS NOT NULL ORDER BY uuid",
+            database=database,
+        )
+        if not rows:
+            return unchanged(task, "no instance has a task state")
+        if task.is_dry_run() or time.monotonic() >= deadline:
+            break
+        pause.wait(ASK_EVERY_S)
+    stuck = ", ".join(f"{row['uuid']} on {row['host']} ({row['task_state']})" for row in rows[:10])
+    more = f" and {len(rows) - 10} more" if len(rows) > 10 else ""
+    if accept_stuck or task.is_dry_run():
+        return unchanged(task, f"{len(rows)} with a task state: {stuck}{more}")
+    raise Refused(f"{len(rows)} instances still have a task state after {timeout_s:.0f} s: {stuck}{more}; settle them")
+
+
+def back_up(task: Task, *, databases: Sequence[str], folder: str) -> Result:
+    """Dump each database into a compressed file on its own node, as root of that node; the dump is proven complete.
+
+    mysqldump's options are those of the EL6 guide, with the databases named. The file is 0600, written under another
+    name, and renamed only when `-- Dump completed` was its last line.
+    """
+    if task.is_dry_run():
+        return changed(task, f"would dump {', '.join(databases)} into {folder}")
+    script = f"""
+set -e -o pipefail
+umask 077
+mkdir -p -- {shlex.quote(folder)}
+cd -- {shlex.quote(folder)}
+for database in {" ".join(shlex.quote(name) for name in databases)}; do
+  if [ -e "$database.sql.gz" ]; then echo "$database.sql.gz is there already" >&2; exit 3; fi
+  mysqldump --opt --single-transaction --routines --triggers --events --add-drop-database --databases "$database" \\
+    | tee >(tail -n 1 > "$database.end") | gzip > "$database.part"
+  for ((i = 0; i < 50; i++)); do [ -s "$database.end" ] && break; sleep 0.1; done
+  case "$(cat "$database.end")" in
+    '-- Dump completed'*) ;;
+    *) echo "the dump of $database is cut off" >&2; exit 4;;
+  esac
+  rm -f "$database.end"
+  mv "$database.part" "$database.sql.gz"
+  stat -c '%s %n' "$database.sql.gz"
+done
+"""
+    sizes = change(task, script, what="mysqldump", timeout=DUMP_TIMEOUT_S).stdout.split("\n")
+    said = [f"{name} ({int(size):,} bytes)" for size, name in (line.split() for line in sizes if line.strip())]
+    return changed(task, f"local dump in {folder}: {', '.join(said)}")
+
+
+def schema_version(task: Task, version: str) -> int:
+    """The version that the component's own command tells (`nova-manage db version`)."""
+    lines = sh(task, version, timeout=120).stdout.split()
+    if not lines or not lines[-1].isdigit():
+        raise Refused(f"`{version}` printed no version: {' '.join(lines) or 'nothing'}")
+    return int(lines[-1])
+
+
+def sync(task: Task, *, command: str, version: str, start: Sequence[int], head: int) -> Result:
+    """Bring a database to the release's schema with the component's own command, from a known version only.
+
+    Raises:
+        Refused: the database is at a version from which the release does not start (a migration stopped part-way, say),
+            or did not arrive at its head.
+    """
+    at = schema_version(task, version)
+    if at == head:
+        return skipped(task, f"at version {head} already")
+    if at not in start:
+        known = " or ".join(str(number) for number in start)
+        raise Refused(f"the schema is at version {at}, not at {known}: restore its dump before another try")
+    if task.is_dry_run():
+        return changed(task, f"would run `{command}`: {at} to {head}")
+    change(task, command, timeout=SYNC_TIMEOUT_S)
+    now = schema_version(task, version)
+    if now != head:
+        raise Refused(f"`{command}` ended well at version {now}, not {head}")
+    return changed(task, f"schema version {at} to {head}")
+
+
+def head(task: Task, database: str, repository_id: str) -> int | None:
+    """The version in `migrate_version`, or None where the table has no such row."""
+    rows = mysql(task).query(
+        "SELECT version FROM migrate_version WHERE repository_id=%s", (repository_id,), database=database
+    )
+    return int(rows[0]["version"]) if rows else None
+
+
+def heartbeats(task: Task, database: str) -> list[dict[str, Any]]:
+    """Live rows of `services`: host, binary, age_s in seconds by the database's own clock, disabled."""
+    return mysql(task).query(
+        "SELECT host, `binary`, TIMESTAMPDIFF(SECOND, COALESCE(updated_at, created_at), UTC_TIMESTAMP()) AS age_s,"
+        " disabled FROM services WHERE deleted=0 ORDER BY host, `binary`",
+        database=database,
+    )
+
+
+def wait_for_heartbeats(
+    task: Task, database: str, expected: Sequence[tuple[str, str]], fresh_s: float, timeout_s: float
+) -> list[dict[str, Any]]:
+    """Wait until each expected (host, binary) has a heartbeat younger than `fresh_s` seconds, or the time is over.
+
+    Returns:
+        The rows of `heartbeats` as they are then; the caller judges them.
+    """
+    deadline = time.monotonic() + (0 if task.is_dry_run() else timeout_s)
+    pause = threading.Event()
+    wanted = {(_short(host), binary) for host, binary in expected}
+    while True:
+        rows = heartbeats(task, database)
+        fresh = {(_short(row["host"]), row["binary"]) for row in rows if row["age_s"] <= fresh_s}
+        if wanted <= fresh or time.monotonic() >= deadline:
+            return rows
+        pause.wait(ASK_EVERY_S)
+
+
+def _short(host: str) -> str:
+    return host.split(".", maxsplit=1)[0]
+
+
+def volumes(task: Task, database: str) -> list[dict[str, Any]]:
+    """The volume list as Cinder's database has it: what `nova volume-list --all-tenants` shows, and the project."""
+    rows = mysql(task).query(
+        "SELECT id, display_name AS name, project_id, status, size AS size_gib, instance_uuid AS attached_to"
+        " FROM volumes WHERE deleted=0 ORDER BY id",
+        database=database,
+    )
+    return [{key: "" if value is None else value for key, value in row.items()} for row in rows]
+
+
+def instances(task: Task, database: str) -> list[dict[str, Any]]:
+    """The live instances that a compute node should be running: uuid, host."""
+    return mysql(task).query(
+        "SELECT uuid, host FROM instances WHERE deleted=0 AND vm_state='active' AND host IS NOT NULL ORDER BY uuid",
+        database=database,
+    )

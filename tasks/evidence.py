@@ -1,0 +1,81 @@
+"""What the gates and the verification know of a node: one task that asks for just what is needed."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from nornir.core.task import Result, Task
+
+from tasks import databases, quotas
+from tasks.facts import Facts, ask_node
+from tasks.holds import unchanged
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How long to wait for heartbeats.
+
+    Attributes:
+        expected: (host, binary) that should report to this database.
+        fresh_s: younger than so many seconds counts.
+        timeout_s: seconds to wait at most.
+    """
+
+    expected: tuple[tuple[str, str], ...]
+    fresh_s: float
+    timeout_s: float
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What to ask of a node; nothing by default.
+
+    Attributes:
+        facts: ask the node itself, for these services among others.
+        heartbeats: the database whose `services` rows are read.
+        patience: wait for these heartbeats first.
+        heads: (database, repository_id) whose schema versions are read.
+        volumes: the database whose volumes are listed.
+        quotas: the database whose quota usage is read.
+        instances: the database whose live instances are listed, to know the guests of nodes that do not answer.
+    """
+
+    facts: tuple[str, ...] | None = None
+    heartbeats: str = ""
+    patience: Patience | None = None
+    heads: tuple[tuple[str, str], ...] = ()
+    volumes: str = ""
+    quotas: str = ""
+    instances: str = ""
+
+    def __bool__(self) -> bool:
+        """Whether anything is asked at all."""
+        return self != Wanted()
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What a node answered; None where it was not asked."""
+
+    facts: Facts | None = None
+    heartbeats: Sequence[Mapping[str, Any]] | None = None
+    heads: Mapping[str, int | None] = field(default_factory=dict)
+    volumes: Sequence[Mapping[str, Any]] | None = None
+    quotas: Mapping[str, Any] | None = None
+    instances: Sequence[Mapping[str, Any]] | None = None
+
+
+def gather(task: Task, *, wanted: Wanted) -> Result:
+    """Ask a node, and the databases on it; changes nothing. The result is `Evidence`."""
+    facts = ask_node(task, wanted.facts) if wanted.facts is not None else None
+    heartbeats = None
+    if wanted.heartbeats:
+        patience = wanted.patience or Patience((), 0, 0.0)
+        heartbeats = databases.wait_for_heartbeats(
+            task, wanted.heartbeats, patience.expected, patience.fresh_s, patience.timeout_s
+        )
+    heads = {database: databases.head(task, database, repository) for database, repository in wanted.heads}
+    volumes = databases.volumes(task, wanted.volumes) if wanted.volumes else None
+    usage = quotas.read(task, database=wanted.quotas).result if wanted.quotas else None
+    instances = databases.instances(task, wanted.instances) if wanted.instances else None
+    return unchanged(task, Evidence(facts, heartbeats, heads, volumes, usage, instances))

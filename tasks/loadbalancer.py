@@ -1,0 +1,84 @@
+"""The user-facing APIs, fenced at HAProxy through its admin socket."""
+
+import csv
+import shlex
+from collections.abc import Mapping, Sequence
+from io import StringIO
+from typing import Any
+
+from nornir.core.task import Result, Task
+
+from tasks.holds import Hold, changed, skipped, unchanged
+from tasks.shell import Refused, change, sh
+
+ANSWER_TIMEOUT_S = 20.0
+
+
+def _script(socket: str, command: str) -> str:
+    """A command for the admin socket: over loopback with bash alone, over a Unix socket with socat."""
+    if socket.startswith("/"):
+        return f"printf '%s\\n' {shlex.quote(command)} | socat -t 10 - UNIX-CONNECT:{shlex.quote(socket)}"
+    host, _, port = socket.rpartition(":")
+    return f"exec 3<>/dev/tcp/{host}/{int(port)} && printf '%s\\n' {shlex.quote(command)} >&3 && cat <&3"
+
+
+def servers(task: Task, socket: str, backends: Sequence[str]) -> dict[str, str]:
+    """The state of each `backend/server`, in the words of HAProxy's `show stat` (UP, DOWN, MAINT, DRAIN ...).
+
+    Raises:
+        Refused: a backend of cloud.yaml is not there.
+    """
+    text = sh(task, _script(socket, "show stat"), what="asking HAProxy", timeout=ANSWER_TIMEOUT_S).stdout
+    rows = list(csv.DictReader(StringIO(text.lstrip("# "))))
+    missing = sorted(set(backends) - {row["pxname"] for row in rows})
+    if missing:
+        raise Refused(f"HAProxy has no backend {', '.join(missing)}; see `fence.backends` in cloud.yaml")
+    named = [row for row in rows if row["pxname"] in backends and row["svname"] not in {"FRONTEND", "BACKEND"}]
+    return {f"{row['pxname']}/{row['svname']}": row["status"] for row in named}
+
+
+def _in_maintenance(status: str) -> bool:
+    return status.startswith("MAINT")
+
+
+def read(task: Task, *, socket: str, backends: Sequence[str]) -> Result:
+    """Prior state: {servers: {backend/server: status}}."""
+    return unchanged(task, {"servers": servers(task, socket, backends)})
+
+
+def _set(task: Task, socket: str, names: Sequence[str], state: str) -> None:
+    for name in names:
+        answer = change(
+            task, _script(socket, f"set server {name} state {state}"), what="asking HAProxy", timeout=ANSWER_TIMEOUT_S
+        )
+        if answer.stdout.strip():
+            raise Refused(f"HAProxy answered to `set server {name} state {state}`: {answer.stdout.strip()}")
+
+
+def fence(task: Task, *, prior: Mapping[str, Any], socket: str, backends: Sequence[str]) -> Result:
+    """Put every server of the backends into maintenance: users get HTTP 503."""
+    del prior
+    todo = [name for name, status in servers(task, socket, backends).items() if not _in_maintenance(status)]
+    if not todo:
+        return skipped(task, "all in maintenance already")
+    if not task.is_dry_run():
+        _set(task, socket, todo, "maint")
+        open_still = [n for n, status in servers(task, socket, backends).items() if not _in_maintenance(status)]
+        if open_still:
+            raise Refused(f"still open after `state maint`: {', '.join(open_still)}")
+    return changed(task, f"in maintenance: {', '.join(todo)}")
+
+
+def open_(task: Task, *, prior: Mapping[str, Any], socket: str, backends: Sequence[str]) -> Result:
+    """Open those servers that were open before; one that was in maintenance then stays so."""
+    now = servers(task, socket, backends)
+    todo = [n for n, was in prior["servers"].items() if not _in_maintenance(was) and _in_maintenance(now.get(n, ""))]
+    if not todo:
+        return skipped(task, "as before already")
+    if not task.is_dry_run():
+        _set(task, socket, todo, "ready")
+    return changed(task, f"open: {', '.join(todo)}")
+
+
+FENCE = Hold("fence", read, fence, open_)
+"""The user-facing APIs, closed at the load balancer."""

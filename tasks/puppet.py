@@ -1,0 +1,136 @@
+"""Puppet: the agent, and its automatic software updating."""
+
+import shlex
+from collections.abc import Mapping
+from typing import Any
+
+from nornir.core.task import Result, Task
+
+from tasks.holds import Hold, changed, skipped, unchanged
+from tasks.shell import Refused, change, sh
+
+REASON = "cellstep: an upgrade is running"
+RUN_TIMEOUT_S = 600.0
+
+
+def read_agent(task: Task, *, lock: str) -> Result:
+    """Prior state: {enabled: bool, reason: what the lock file says}."""
+    found = sh(task, f"cat -- {shlex.quote(lock)} 2>/dev/null", ok=(0, 1))
+    return unchanged(task, {"enabled": found.exit_status != 0, "reason": found.stdout.strip()})
+
+
+def disable_agent(task: Task, *, prior: Mapping[str, Any], lock: str) -> Result:
+    """`puppet agent --disable`, then wait until a run that was under way has ended."""
+    if not prior["enabled"] or not read_agent(task, lock=lock).result["enabled"]:
+        return skipped(task, f"disabled already: {prior['reason'] or REASON}")
+    if not task.is_dry_run():
+        change(task, f"puppet agent --disable {shlex.quote(REASON)}", timeout=RUN_TIMEOUT_S)
+        if read_agent(task, lock=lock).result["enabled"]:
+            raise Refused(f"puppet agent --disable wrote no {lock}; is this its agent_disabled_lockfile?")
+        _wait_for_run(task, lock)
+    return changed(task, "Puppet stopped")
+
+
+def _wait_for_run(task: Task, lock: str) -> None:
+    run_lock = shlex.quote(lock.rsplit("/", 1)[0] + "/agent_catalog_run.lock")
+    script = f"for ((i = 0; i < {RUN_TIMEOUT_S:.0f}; i++)); do [ -e {run_lock} ] || exit 0; sleep 1; done; exit 1"
+    sh(task, script, what=f"waiting for the Puppet run that was under way ({run_lock})", timeout=RUN_TIMEOUT_S + 10)
+
+
+def enable_agent(task: Task, *, prior: Mapping[str, Any], lock: str) -> Result:
+    """`puppet agent --enable`, unless somebody had disabled it before."""
+    if not prior["enabled"]:
+        return skipped(task, f"was disabled before: left so ({prior['reason']})")
+    if read_agent(task, lock=lock).result["enabled"]:
+        return skipped(task, "enabled already")
+    if not task.is_dry_run():
+        change(task, "puppet agent --enable", timeout=RUN_TIMEOUT_S)
+    return changed(task, "Puppet enabled")
+
+
+AGENT = Hold("puppet", read_agent, disable_agent, enable_agent)
+"""The Puppet agent."""
+
+
+def read_updates(task: Task, *, file: str, key: str, off: str) -> Result:
+    """Prior state: {value: the key's value, "" where the file does not set it}."""
+    del off
+    script = f"sed -n 's/^[[:space:]]*'{shlex.quote(key)}'=//p' {shlex.quote(file)} 2>/dev/null | tail -n 1"
+    return unchanged(task, {"value": sh(task, script).stdout.strip().strip("\"'")})
+
+
+def _set(task: Task, file: str, key: str, value: str) -> None:
+    name, line = shlex.quote(file), shlex.quote(f'{key}="{value}"')
+    pattern = shlex.quote(f"^[[:space:]]*{key}=")
+    script = (
+        f'set -e; new=$(mktemp {name}.XXXXXX); trap \'rm -f "$new"\' EXIT; touch {name}; cp -p {name} "$new";'
+        f' {{ grep -v {pattern} {name} || true; echo {line}; }} > "$new"; mv "$new" {name}'
+    )
+    change(task, script, what=f"setting {key} in {file}")
+
+
+def disable_updates(task: Task, *, prior: Mapping[str, Any], file: str, key: str, off: str) -> Result:
+    """Automatic software updating off; Puppet itself still runs."""
+    if not prior["value"]:
+        return skipped(task, f"{file} does not set {key}: no automatic updating here")
+    if read_updates(task, file=file, key=key, off=off).result["value"] == off:
+        return skipped(task, "automatic updating is off already")
+    if not task.is_dry_run():
+        _set(task, file, key, off)
+    return changed(task, f"automatic updating off (was {prior['value']})")
+
+
+def enable_updates(task: Task, *, prior: Mapping[str, Any], file: str, key: str, off: str) -> Result:
+    """Automatic software updating back as it was."""
+    now = read_updates(task, file=file, key=key, off=off).result["value"]
+    if not prior["value"] or now == prior["value"]:
+        return skipped(task, "as before already")
+    if not task.is_dry_run():
+        _set(task, file, key, prior["value"])
+    return changed(task, f"automatic updating back to {prior['value']}")
+
+
+UPDATES = Hold("puppet-updates", read_updates, disable_updates, enable_updates)
+"""Puppet's automatic software updating."""
+
+
+def promote(task: Task, *, command: str, already: str) -> Result:
+    """Move the release's repository to the environment that every node follows, with the site's own command."""
+    if already and sh(task, already, what="asking whether the repository is promoted", ok=None).exit_status == 0:
+        return skipped(task, "promoted already")
+    if not task.is_dry_run():
+        change(task, command, timeout=RUN_TIMEOUT_S)
+    return changed(task, f"ran: {command}")
+
+
+def receive_repository(task: Task, *, repository: str, run: str, expected: Mapping[str, str]) -> Result:
+    """See that the node has the release's repository, by one forced Puppet run where it has not.
+
+    Raises:
+        Refused: the repository is still not there, or the run upgraded one of the expected packages.
+    """
+    if _has(task, repository):
+        return unchanged(task, f"has the repository {repository}")
+    if task.is_dry_run():
+        return changed(task, f"has no repository {repository} yet: would run Puppet once")
+    before = _installed(task, list(expected))
+    change(task, run, what="the forced Puppet run", timeout=RUN_TIMEOUT_S, ok=(0, 2))
+    if not _has(task, repository):
+        raise Refused(
+            f"`yum repolist` does not list {repository} after a Puppet run; is it promoted, is this node in its group?"
+        )
+    if _installed(task, list(expected)) != before:
+        raise Refused(
+            "the Puppet run upgraded packages although automatic updating is off; compare with /var/log/yum.log"
+        )
+    return changed(task, f"got the repository {repository} by a forced Puppet run; nothing was upgraded")
+
+
+def _has(task: Task, repository: str) -> bool:
+    listed = sh(task, "yum -q repolist enabled", timeout=120).stdout.splitlines()
+    return any(line.split()[0].lstrip("!*").split("/")[0] == repository for line in listed if line.strip())
+
+
+def _installed(task: Task, packages: list[str]) -> str:
+    names = " ".join(shlex.quote(name) for name in packages)
+    return sh(task, f"rpm -q {names} | sort", ok=None).stdout

@@ -1,0 +1,48 @@
+"""RabbitMQ: waiting until its queues are empty."""
+
+import threading
+import time
+
+from nornir.core.task import Result, Task
+
+from tasks.holds import unchanged
+from tasks.shell import Refused, sh
+
+ASK_EVERY_S = 2.0
+
+# One line a queue with messages: vhost, queue, messages.
+FULL_QUEUES = r"""
+set -o pipefail
+rabbitmqctl -q list_vhosts 2>/dev/null | while read -r vhost; do
+  [ "$vhost" = name ] && continue
+  rabbitmqctl -q list_queues -p "$vhost" name messages | while IFS=$'\t' read -r queue messages; do
+    case "$messages" in ''|*[!0-9]*|0) ;; *) printf '%s %s %s\n' "$vhost" "$queue" "$messages";; esac
+  done || exit 1
+done
+"""
+
+
+def wait_until_empty(task: Task, *, timeout_s: float, accept_stuck: bool) -> Result:
+    """Wait until no queue holds a message.
+
+    Args:
+        task: the Nornir task.
+        timeout_s: seconds to wait.
+        accept_stuck: end well with a list of what is stuck, where the site says so in cloud.yaml.
+
+    Raises:
+        Refused: queues still hold messages; the message lists them.
+    """
+    deadline = time.monotonic() + timeout_s
+    pause = threading.Event()
+    while True:
+        lines = sh(task, FULL_QUEUES, what="rabbitmqctl list_queues", timeout=60).stdout.splitlines()
+        if not lines:
+            return unchanged(task, "all queues are empty")
+        if task.is_dry_run() or time.monotonic() >= deadline:
+            break
+        pause.wait(ASK_EVERY_S)
+    stuck = ", ".join(f"{queue} ({count} messages, vhost {vhost})" for vhost, queue, count in map(str.split, lines))
+    if accept_stuck or task.is_dry_run():
+        return unchanged(task, f"not empty: {stuck}")
+    raise Refused(f"queues not empty after {timeout_s:.0f} s: {stuck}; see who consumes them")

@@ -1,0 +1,91 @@
+"""System services (`service`, `chkconfig`): their state, and the hold that stops them and keeps them off at boot."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from nornir.core.task import Result, Task
+
+from tasks.holds import Hold, changed, skipped, unchanged
+from tasks.shell import change, sh
+
+START_TIMEOUT_S = 120.0
+
+# One line a service: name, its status' exit status, boot. `chkconfig --list NAME` fails for one that is not installed.
+STATES = r"""
+for name in %s; do
+  if list=$(chkconfig --list "$name" 2>/dev/null); then
+    service "$name" status >/dev/null 2>&1; status=$?
+    case "$list" in *3:on*) boot=on;; *) boot=off;; esac
+    echo "$name $status $boot"
+  fi
+done
+"""
+
+
+def parse_states(text: str) -> dict[str, dict[str, str]]:
+    """Read the lines of `STATES`: service to {actual: running|stopped, boot: on|off}."""
+    states = {}
+    for line in text.splitlines():
+        name, status, boot = line.split()
+        states[name] = {"actual": "running" if status == "0" else "stopped", "boot": boot}
+    return states
+
+
+def states(task: Task, names: Sequence[str]) -> dict[str, dict[str, str]]:
+    """State and boot of those of the services that are installed on the node."""
+    return parse_states(sh(task, STATES % " ".join(names), what="asking for services").stdout) if names else {}
+
+
+def read(task: Task, *, services: Sequence[str]) -> Result:
+    """The hold's prior state: {service: {actual, boot}}."""
+    return unchanged(task, states(task, services))
+
+
+def stop(task: Task, *, prior: Mapping[str, Any], services: Sequence[str]) -> Result:
+    """Stop the services and take them out of the boot sequence.
+
+    The EL6 packages restart a running service in %postun, on new code before the schema is synced (RDO spec files), and
+    a reboot would start them: so both.
+    """
+    del prior
+    now = states(task, services)
+    todo = [name for name, is_ in now.items() if is_ != {"actual": "stopped", "boot": "off"}]
+    if not todo:
+        return skipped(task, "all stopped and off already" if now else "none of the services is installed")
+    if not task.is_dry_run():
+        script = " && ".join(f"chkconfig {name} off && service {name} stop" for name in todo)
+        change(task, script, what=f"stopping {', '.join(todo)}", timeout=START_TIMEOUT_S)
+        late = [name for name, is_ in states(task, todo).items() if is_ != {"actual": "stopped", "boot": "off"}]
+        if late:
+            raise ServiceStateWrong(f"stopped, but running again or on at boot: {', '.join(late)}; what starts them?")
+    return changed(task, f"stopped {', '.join(todo)}")
+
+
+def restore(task: Task, *, prior: Mapping[str, Any], services: Sequence[str]) -> Result:
+    """Put the services back as they were: one that was stopped or off before stays so."""
+    del services
+    was = {name: is_ for name, is_ in prior.items() if is_["boot"] == "on" or is_["actual"] == "running"}
+    now = states(task, list(was))
+    todo = [name for name in was if now.get(name) != was[name]]
+    if not todo:
+        return skipped(task, "as before already" if was else "was off before: left off")
+    if not task.is_dry_run():
+        lines = [f"chkconfig {name} on" for name in todo if was[name]["boot"] == "on"]
+        lines += [f"service {name} start" for name in todo if was[name]["actual"] == "running"]
+        change(task, " && ".join(lines), what=f"starting {', '.join(todo)}", timeout=START_TIMEOUT_S)
+        after = states(task, todo)
+        wrong = [name for name in todo if after.get(name) != was[name]]
+        if wrong:
+            raise ServiceStateWrong(f"started, but not as before: {', '.join(wrong)}; read their logs on the node")
+    return changed(task, f"started {', '.join(todo)}")
+
+
+class ServiceStateWrong(Exception):
+    """A service did not stay in the state that was asked for: read its log on the node."""
+
+
+DAEMONS = Hold("daemons", read, stop, restore)
+"""The component's services, stopped and out of the boot sequence."""
+
+RABBITMQ = Hold("rabbitmq", read, stop, restore)
+"""RabbitMQ."""

@@ -1,0 +1,71 @@
+"""Running a command on a node, and what its failure says."""
+
+from nornir.core.task import Task
+
+from plugins.connections.ssh import CommandResult, Ssh
+
+TAIL_LINES = 6
+
+
+class CommandFailed(Exception):
+    """A command on a node ended with a status that its caller does not take: read its last lines.
+
+    Attributes:
+        status: the exit status.
+        tail: the last lines of what it printed.
+    """
+
+    def __init__(self, what: str, result: CommandResult) -> None:
+        lines = (result.stderr.strip() or result.stdout.strip()).splitlines()
+        self.status = result.exit_status
+        self.tail = " | ".join(line.strip() for line in lines[-TAIL_LINES:])
+        super().__init__(f"{what}: exit status {self.status}" + (f": {self.tail}" if self.tail else ""))
+
+
+class Refused(Exception):
+    """A task found the node in a state that it must not act on: the message says which, and what to do."""
+
+
+def sh(
+    task: Task,
+    script: str,
+    *,
+    what: str = "",
+    stdin: str = "",
+    timeout: float | None = None,
+    ok: tuple[int, ...] | None = (0,),
+) -> CommandResult:
+    """Run a bash script on the task's node.
+
+    Args:
+        task: the Nornir task; its host names the node.
+        script: bash 4.1; it and what it calls are all that the node needs. Never a secret: those go by `stdin`.
+        what: the words for a failure; the script's first line when empty.
+        stdin: what the script reads.
+        timeout: seconds; the connection's own command timeout when None.
+        ok: the exit statuses that are taken; None takes any.
+
+    Raises:
+        CommandFailed: another exit status.
+        plugins.connections.errors.TransportError: the node could not be asked, or did not answer.
+    """
+    connection: Ssh = task.host.get_connection("cellstep_ssh", task.nornir.config)
+    result = connection.run(script, stdin=stdin, timeout=timeout)
+    if ok is not None and result.exit_status not in ok:
+        raise CommandFailed(what or script.strip().splitlines()[0], result)
+    return result
+
+
+def change(
+    task: Task,
+    script: str,
+    *,
+    what: str = "",
+    stdin: str = "",
+    timeout: float | None = None,
+    ok: tuple[int, ...] | None = (0,),
+) -> CommandResult:
+    """As `sh`, for a script that changes the node: refuses to send it in a dry run, whatever its caller forgot."""
+    if task.is_dry_run():
+        raise Refused(f"not sent in a dry run: {what or script.strip().splitlines()[0]}")
+    return sh(task, script, what=what, stdin=stdin, timeout=timeout, ok=ok)
