@@ -45,7 +45,7 @@ def install_base(root: Path) -> None:
 
 
 def _units(root: Path) -> None:
-    """systemd's own units alone count: the init scripts' links and Puppet's daemon (it has no master) go."""
+    """Only systemd's own units count: the init scripts' links and Puppet's daemon (it has no master) go."""
     for name in _SYSV:
         (root / "etc/init.d" / name).unlink(missing_ok=True)
         for link in root.glob(f"etc/rc?.d/[SK]??{name}"):

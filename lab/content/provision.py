@@ -43,12 +43,7 @@ def provision(lab: LabHandle) -> None:
     lab.progress("waiting until every service reports")
     databases = [host.name for host in hosts.values() if "database" in host.roles]
     lab.each(databases, _with(lab, hosts, _wait_reported))
-    lab.each(hosts, lambda name: lab.run(name, _TIMER))
-
-
-_TIMER = """\
-systemctl enable --quiet puppet-run.timer && systemctl start puppet-run.timer
-"""
+    lab.each(hosts, lambda name: lab.run(name, "systemctl enable --quiet --now puppet-run.timer"))
 
 
 def _with(
@@ -115,13 +110,12 @@ def _second(lab: LabHandle, host: HostSpec) -> None:
     ]
     if tier == "top":
         script.append(settings.write("/root/openrc", settings.OPENRC, 0o600))
-    for guest in sample.instances(lab.spec):
-        if guest.host == host.name and guest.state == "active":
-            script.append(
-                f"/usr/libexec/nova-guest start {guest.uuid} {guest.libvirt_name} {guest.memory} {guest.vcpus}\n"
-            )
-    for service in services:
-        script.append(f"chkconfig {service} on\n")
+    script += [
+        f"/usr/libexec/nova-guest start {guest.uuid} {guest.libvirt_name} {guest.memory} {guest.vcpus}\n"
+        for guest in sample.instances(lab.spec)
+        if guest.host == host.name and guest.state == "active"
+    ]
+    script += [f"chkconfig {service} on\n" for service in services]
     units = " ".join(f"{service}.service" for service in services)
     script.append(f"systemctl start {units}\nchkconfig monit on\nsystemctl start monit\n")
     lab.run(host.name, "".join(script), timeout=120)

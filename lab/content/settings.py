@@ -165,7 +165,7 @@ backend nova-api
 
 
 def monit_checks(services: tuple[str, ...]) -> str:
-    """monit's own file of checks: a service that does not run is started."""
+    """The checks of monit: a service that does not run is started."""
     return "".join(
         f"check process {name} with pidfile /run/nova/{name.removeprefix('openstack-')}.pid\n"
         f'    start program = "/usr/sbin/service {name} start" with timeout 30 seconds\n'
