@@ -1,0 +1,89 @@
+"""The journal and the lock, as another process sees them."""
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from cellstep.engine.journal import Journal
+from cellstep.engine.lock import locked
+from cellstep.errors import Locked
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> Journal:
+    return Journal(tmp_path / "state" / "journal.sqlite3")
+
+
+def test_runs_begun_in_the_same_second_have_names_of_their_own(journal: Journal):
+    names = [journal.begin_run("nova", "r", "d", {}) for _ in range(5)]
+    assert len(set(names)) == 5
+    last = journal.last_run()
+    assert last is not None
+    assert last.state == "running"
+
+
+def test_the_last_whole_run_leaves_out_single_steps_and_limited_runs(journal: Journal):
+    whole = journal.begin_run("nova", "r", "d", {"limit": "", "step": ""})
+    journal.begin_run("nova", "r", "d", {"limit": "", "step": "3"})
+    journal.begin_run("nova", "r", "d", {"limit": "c01-n01", "step": ""})
+    last = journal.last_run("nova", whole=True)
+    assert last is not None
+    assert last.id == whole
+
+
+def test_what_was_written_survives_a_kill(tmp_path: Path):
+    """SIGKILL right after a write: another process finds the started node as unknown."""
+    path = tmp_path / "state" / "journal.sqlite3"
+    code = f"""
+import os, signal
+from pathlib import Path
+from cellstep.engine.journal import Journal
+journal = Journal(Path({str(path)!r}))
+run = journal.begin_run("nova", "r", "d", {{}})
+journal.begin_step(run, 1, "One", [("top", "a"), ("top", "b")])
+journal.start_host(run, "One", "a")
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    ended = subprocess.run([sys.executable, "-c", code], check=False, timeout=60)
+    assert ended.returncode == -signal.SIGKILL
+    journal = Journal(path)
+    last = journal.last_run()
+    assert last is not None
+    assert {row["host"]: row["state"] for row in journal.hosts(last.id)} == {"a": "unknown", "b": "not_run"}
+
+
+def test_a_rehearsal_leaves_no_trace(journal: Journal):
+    run = journal.begin_run("nova", "r", "d", {})
+    journal.place_hold(run, "puppet", "a", {"enabled": True})
+    copy = Journal.rehearsal(journal.path)
+    assert copy.open_holds("puppet") == {"a": {"enabled": True}}
+    copy.lift_hold("puppet", "a")
+    copy.begin_run("nova", "r", "d", {})
+    assert journal.open_holds("puppet") == {"a": {"enabled": True}}
+
+
+def test_a_second_holder_is_told_who_the_first_is(tmp_path: Path):
+    path = tmp_path / "state" / "lock"
+    code = f"""
+import sys
+from pathlib import Path
+from cellstep.engine.lock import locked
+with locked(Path({str(path)!r}), "run nova"):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        with pytest.raises(Locked, match=f"run nova by .* pid {holder.pid}"), locked(path, "resume"):
+            pass
+        assert json.loads(path.read_text())["pid"] == holder.pid
+        holder.kill()
+    with locked(path, "resume"):
+        assert json.loads(path.read_text())["doing"] == "resume"

@@ -1,0 +1,52 @@
+"""The plan: its golden text, and finding a step in it."""
+
+import pytest
+
+from cellstep.engine.plan import as_text, as_values, find_step
+from cellstep.errors import UsageError
+from cellstep.stages import runbook_of
+from tests.engine.conftest import ROOT
+
+GOLDEN = ROOT / "tests" / "golden" / "plan-nova-lab.txt"
+
+
+def test_the_plan_of_nova_is_the_golden_text(cloud):
+    """A changed step shows here: read it beside the procedure, then write the file anew with `cellstep plan nova`."""
+    assert as_text(cloud, runbook_of("nova", cloud), cloud.nodes) + "\n" == GOLDEN.read_text(encoding="utf-8")
+
+
+def test_every_hold_is_lifted_on_every_node_that_it_was_placed_on(cloud):
+    held: dict[str, set[str]] = {}
+    lifted: dict[str, set[str]] = {}
+    for step in as_values(cloud, runbook_of("nova", cloud), cloud.nodes)["steps"]:
+        if step["kind"] in {"hold", "lift"}:
+            (held if step["kind"] == "hold" else lifted).setdefault(step["hold"], set()).update(step["nodes"])
+    assert held == {name: lifted[name] & nodes for name, nodes in held.items()}
+
+
+def test_a_tier_is_finished_before_the_next_begins(cloud):
+    titles = [step.title for step in runbook_of("nova", cloud).steps]
+    tiers = [title.split(":")[0] for title in titles if title.split(":")[0] in TIERS]
+    assert tiers == [tier for tier in TIERS for _ in range(6)]
+
+
+TIERS = ("Top API controllers", "Cell controllers", "Compute nodes")
+
+
+@pytest.mark.parametrize(
+    ("wanted", "found"), [("1", 0), ("29", 28), ("update the top db", 28), ("Save a list of all v", 0)]
+)
+def test_a_step_is_found_by_number_title_or_beginning(cloud, wanted, found):
+    assert find_step(runbook_of("nova", cloud), wanted) == found
+
+
+@pytest.mark.parametrize("wanted", ["0", "99", "Save a list", "no such"])
+def test_a_step_that_is_not_one_is_refused_in_one_line(cloud, wanted):
+    with pytest.raises(UsageError) as error:
+        find_step(runbook_of("nova", cloud), wanted)
+    assert "\n" not in str(error.value)
+
+
+def test_an_unknown_stage_names_those_that_are_there(cloud):
+    with pytest.raises(UsageError, match="the stages are: nova"):
+        runbook_of("nowa", cloud)
