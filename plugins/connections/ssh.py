@@ -29,8 +29,10 @@ from plugins.connections.login import login
 from plugins.connections.sshconfig import Settings
 from plugins.connections.transport import Transport, deadline_in
 
-# sshd's MaxSessions is 10 by default; the rest waits its turn here instead of being refused there.
-SESSIONS_AT_ONCE = 8
+# sshd's MaxSessions is 10 by default, and it counts a session for a moment after its end. So half as many at
+# once, and where a site allows still fewer, a refused one is tried again for a while.
+SESSIONS_AT_ONCE = 5
+SESSION_PATIENCE_S = 2.0
 # execve(2) takes 128 KiB in one argument, and the login shell gets the whole command line as one.
 LONGEST_COMMAND = 120_000
 
@@ -104,14 +106,16 @@ class Ssh:
         timeout = self.settings.command_timeout if timeout is None else timeout
         line = self._command_line(command, timeout)
         left = deadline_in(timeout)
-        started = time.monotonic()
         if not self._sessions.acquire(timeout=timeout):
             raise Unreachable(
                 f"{self.settings.where}: no free SSH session within {timeout:g} s; "
                 f"{SESSIONS_AT_ONCE} commands run on it already"
             )
         try:
-            transport, channel = self._channel(lambda transport: transport.open_session(timeout=self._opening_s))
+            transport, channel = self._channel(
+                lambda transport: transport.open_session(timeout=self._opening_s), "for a command", SESSION_PATIENCE_S
+            )
+            started = time.monotonic()
             exchange = Exchange(channel, stdin.encode(), sink)
             try:
                 self._start(transport, channel, line)
@@ -171,22 +175,37 @@ class Ssh:
             return self._transport, True
 
     def _channel(
-        self, make: Callable[[Transport], paramiko.Channel], what: str = "for a command"
+        self, make: Callable[[Transport], paramiko.Channel], what: str, patience: float = 0.0
     ) -> tuple[Transport, paramiko.Channel]:
-        """A new channel; where an older connection turns out to be dead, on a new one, once."""
+        """A new channel; where an older connection turns out to be dead, on a new one, once.
+
+        Args:
+            make: opens it.
+            what: it is for, in messages.
+            patience: seconds during which a refusal is tried again.
+        """
+        left = deadline_in(patience)
+        reopened = False
         while True:
             transport, fresh = self._live()
             try:
                 return transport, make(transport)
-            except paramiko.ChannelException as error:
-                raise Unreachable(f"{self.settings.where}: sshd opens no channel {what}: {error.text}") from error
             except (paramiko.SSHException, EOFError, OSError) as error:
+                # paramiko gives a refusal's own exception to one waiting thread alone, a plain one to the others.
+                refused = transport.is_active() and "timeout" not in str(error).lower()
+                if refused and left() > 0.01:
+                    threading.Event().wait(0.05)
+                    continue
+                if refused:
+                    said = error.text if isinstance(error, paramiko.ChannelException) else str(error)
+                    raise Unreachable(f"{self.settings.where}: sshd opens no channel {what}: {said}") from error
                 # Alive but silent counts as dead: a host whose power was cut cannot say so.
                 transport.close()
-                if fresh:
+                if fresh or reopened:
                     raise Unreachable(
                         f"{self.settings.where}: sshd opened no channel {what} within {self._opening_s:g} s"
                     ) from error
+                reopened = True
 
     def _start(self, transport: Transport, channel: paramiko.Channel, line: str) -> None:
         try:

@@ -22,6 +22,8 @@ LEGACY_ALGORITHMS = {
     "macs": ["hmac-md5", "hmac-md5-96", "hmac-sha1-96"],
     "ciphers": ["3des-cbc"],
 }
+# An old sshd cannot say that it lacks these, and paramiko would sign with the first of them and be refused.
+MODERN_SIGNATURES = {"pubkeys": ["rsa-sha2-512", "rsa-sha2-256"]}
 UNANSWERED_PROBES = 2
 
 
@@ -51,7 +53,7 @@ class Transport(paramiko.Transport):
     def __init__(self, sock: socket.socket, *, legacy: bool) -> None:
         super().__init__(
             sock,
-            disabled_algorithms={} if legacy else LEGACY_ALGORITHMS,
+            disabled_algorithms=MODERN_SIGNATURES if legacy else LEGACY_ALGORITHMS,
             packetizer_class=_Packetizer,
         )
         self.silent = False

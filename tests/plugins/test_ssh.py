@@ -149,6 +149,28 @@ def test_many_threads_share_one_connection(server: sshd.Sshd, connect: Connect) 
     assert server.log.count("Accepted publickey") == before + 1
 
 
+def test_an_sshd_that_allows_few_sessions_is_asked_again(tmp_path: Path, connect: Connect) -> None:
+    with sshd.running(tmp_path, "MaxSessions 2") as server:
+        ssh = connect(server)
+        with ThreadPoolExecutor(6) as pool:
+            assert [r.stdout for r in pool.map(lambda n: ssh.run(f"echo {n}"), range(12))] == [
+                f"{n}\n" for n in range(12)
+            ]
+
+
+def test_a_refused_session_leaves_the_others_running(tmp_path: Path, connect: Connect) -> None:
+    with sshd.running(tmp_path, "MaxSessions 1") as server:
+        ssh = connect(server)
+        ssh.open()
+        os.mkfifo(tmp_path / "fifo")
+        with ThreadPoolExecutor(1) as pool:
+            long = pool.submit(ssh.run, f"echo > {tmp_path}/fifo; sleep 3; echo done")
+            (tmp_path / "fifo").read_text()
+            with pytest.raises(Unreachable, match="opens no channel for a command"):
+                ssh.run("true")
+            assert long.result().stdout == "done\n"
+
+
 def test_a_tunnel_carries_bytes_both_ways(ssh: Ssh) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
