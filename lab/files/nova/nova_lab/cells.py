@@ -65,7 +65,7 @@ class Cells(Service):
         try:
             messages.cast(place, queue, method, **args)
         except messages.AWAY as error:
-            self.log.error("Cell %s: AMQP server on %s is unreachable: %r", name, place["host"], error)
+            self.log.error("Cell %s: AMQP server on %s is unreachable: %s", name, place["host"], messages.why(error))
             return False
         return True
 
@@ -113,13 +113,13 @@ class Cells(Service):
         }
         self.pending[token] = wait
         for name, place in children.items():
-            self.to_cell(name, place, "down_service_list", token=token, name=name, answers=self.answers)
+            self.to_cell(name, place, "down_service_list", token=token, child=name, answers=self.answers)
         self._finish(token)
 
-    def do_service_list_answer(self, _properties, token, name, services):
+    def do_service_list_answer(self, _properties, token, child, services):
         wait = self.pending.get(token)
         if wait:
-            wait["missing"].discard(name)
+            wait["missing"].discard(child)
             wait["services"].extend(services)
             self._finish(token)
 
@@ -156,10 +156,10 @@ class Cells(Service):
         else:
             self.cast("conductor", "instance_destroy", uuid=uuid)
 
-    def do_down_service_list(self, _properties, token, name, answers):
+    def do_down_service_list(self, _properties, token, child, answers):
         for parent, place in self.peers(parents=True).items():
-            services = local_services(self, f"{parent}!{name}")
-            self.to_cell(parent, place, "service_list_answer", queue=answers, token=token, name=name, services=services)
+            services = local_services(self, f"{parent}!{child}")
+            self.to_cell(parent, place, "service_list_answer", queue=answers, token=token, child=child, services=services)
 
     # in a child: from its conductor; at the top: from a child
 

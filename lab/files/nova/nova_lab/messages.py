@@ -1,6 +1,7 @@
 """RabbitMQ as the stand-ins use it: durable queues named by topic, JSON messages {"method": ..., "args": {...}}."""
 
 import json
+import re
 import uuid
 from contextlib import contextmanager
 from urllib.parse import unquote, urlsplit
@@ -9,6 +10,12 @@ import pika
 from pika.exceptions import AMQPError
 
 AWAY = (AMQPError, OSError)
+
+
+def why(error):
+    """The reason at the bottom of pika's nested errors."""
+    found = re.findall(r"\w+(?:Error|Exception)?\([^()]*\)", repr(error))
+    return found[0] if found else repr(error)
 
 
 def parameters(place, heartbeat=20):

@@ -189,7 +189,7 @@ class Service:
                     "AMQP server on %s:%d is unreachable: %s. Trying again in %d seconds.",
                     place["host"],
                     place["port"],
-                    error or type(error).__name__,
+                    messages.why(error),
                     RETRY_S,
                 )
             except pymysql.MySQLError as error:
