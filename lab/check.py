@@ -26,6 +26,7 @@ TOOLS = {
     "unshare": "util-linux",
     "nsenter": "util-linux",
     "setpriv": "util-linux",
+    "setsid": "util-linux",
 }
 _DISK_NEEDED_GB = 3
 _ROOT_NEEDED = "real root, or a container run with --privileged"
@@ -33,6 +34,7 @@ _ROOT_NEEDED = "real root, or a container run with --privileged"
 
 def check_machine() -> list[str]:
     """What is missing, one line each with what to do about it; [] when a lab can run here."""
+    _complete_path()
     if os.geteuid() != 0:
         return ["the lab needs root, for namespaces and mounts: call it again with sudo"]
     faults: list[str] = []
@@ -66,14 +68,20 @@ def require_root() -> None:
     Raises:
         MachineUnfit: the caller is not root.
     """
+    _complete_path()
     if os.geteuid() != 0:
-        raise MachineUnfit(["it needs root, for namespaces and mounts: call it again with sudo"])
+        raise MachineUnfit(["the lab needs root, for namespaces and mounts: call it again with sudo"])
 
 
 def missing_packages() -> list[str]:
     """Debian packages whose tools are not on the path."""
-    path = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
-    return sorted({package for tool, package in TOOLS.items() if shutil.which(tool, path=path) is None})
+    return sorted({package for tool, package in TOOLS.items() if shutil.which(tool) is None})
+
+
+def _complete_path() -> None:
+    """Look for tools in sbin, too: `su` without a login leaves it out."""
+    path = os.environ.get("PATH", "/usr/bin:/bin").split(":")
+    os.environ["PATH"] = ":".join([*path, *(d for d in ("/usr/sbin", "/sbin") if d not in path)])
 
 
 def _nearest(path: Path) -> Path:

@@ -14,7 +14,7 @@ from typing import Any
 from lab import network
 from lab.cgroups import Group
 from lab.check import require_machine, require_root
-from lab.cloud import render
+from lab.cloud import render, shipped_cloud
 from lab.commands import run, wait_until
 from lab.errors import LabError, LabUsageError
 from lab.faults import in_place
@@ -25,7 +25,6 @@ from lab.progress import Progress
 from lab.spec import HostSpec, LabSpec
 from lab.state import LABS, RUN, SECRETS, LabFolder, Record, make_key, make_secrets, write_ssh_files, write_whole
 
-SHIPPED_CLOUD = Path(__file__).resolve().parents[1] / "inventory" / "lab"
 _INOTIFY = Path("/proc/sys/fs/inotify/max_user_instances")
 _INOTIFY_WANTED = 4096  # 128, the kernel's default, is enough for four hosts
 _BOOT_AT_ONCE = 16
@@ -63,7 +62,12 @@ def up(spec: LabSpec, cloud: Path | None, progress: Progress, content: ModuleTyp
                 _clear(folder)
         module = content or importlib.import_module("lab.content")
         image = prepare(module, progress)
-        return _build(folder, spec, image, module, cloud, progress)
+        try:
+            return _build(folder, spec, image, module, cloud, progress)
+        except LabError as error:
+            raise LabError(
+                f"{error}\nlab {spec.name} is half built and stays so for a look; `cellstep lab down` clears it away"
+            ) from error
 
 
 def _build(
@@ -87,7 +91,7 @@ def _build(
         network.create(spec)
     with progress.step(f"booting {len(hosts)} hosts"), ThreadPoolExecutor(_BOOT_AT_ONCE) as pool:
         list(pool.map(_boot, machines))
-        _wait_ssh(spec, hosts)
+        wait_ssh(spec, hosts)
     with progress.step("setting the cloud up"):
         content.provision(LabHandle(spec, folder.path, folder.secrets(), progress))
     _write_cloud(target, spec)
@@ -188,12 +192,28 @@ def machine(name: str, host: str) -> Machine:
     return Machine(spec, spec.host(host))
 
 
+def handle(name: str) -> LabHandle:
+    """A lab that is up, to run scripts on its hosts.
+
+    Raises:
+        LabError: the lab is not up.
+    """
+    require_root()
+    folder = LabFolder(name)
+    return LabHandle(folder.complete().spec, folder.path, folder.secrets())
+
+
 def _boot(machine: Machine) -> None:
     machine.power_on()
     machine.wait_booted()
 
 
-def _wait_ssh(spec: LabSpec, hosts: list[HostSpec]) -> None:
+def wait_ssh(spec: LabSpec, hosts: list[HostSpec]) -> None:
+    """Wait until hosts answer on their SSH port.
+
+    Raises:
+        LabError: some did not within 30 seconds.
+    """
     wait_until(
         lambda: len(network.answering(spec, hosts)) == len(hosts),
         timeout=30,
@@ -206,8 +226,8 @@ def _cloud_folder(folder: LabFolder, spec: LabSpec, cloud: Path | None) -> Path:
         if cloud.exists() and not cloud.is_dir():
             raise LabUsageError(f"--cloud {cloud} is not a folder")
         return cloud.resolve()
-    if spec == LabSpec() and (SHIPPED_CLOUD / "cloud.yaml").exists():
-        return SHIPPED_CLOUD
+    if spec == LabSpec() and (shipped_cloud().parents[1] / "pyproject.toml").exists():
+        return shipped_cloud()  # of a checkout; one in an installed package is no place for journals
     return folder.path / "cloud"
 
 
@@ -222,10 +242,13 @@ def _write_cloud(target: Path, spec: LabSpec) -> None:
 def _move_journal_aside(cloud: Path, progress: Progress) -> None:
     """The runs in a cloud's journal were on hosts that are no more; keep it, but not where it would be resumed."""
     journal = cloud / "state"
-    if journal.exists():
-        aside = cloud / f"state.before-{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
-        journal.rename(aside)
-        progress.say(f"the journal of earlier runs, on hosts that are gone, is now {aside}")
+    files = [f for f in journal.iterdir() if not f.name.startswith("before-")] if journal.exists() else []
+    if files:
+        aside = journal / f"before-{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
+        aside.mkdir()
+        for file in files:
+            file.rename(aside / file.name)
+        progress.say(f"the journal of earlier runs, on hosts that are gone, is now in {aside}")
 
 
 def _unmount_below(path: Path) -> None:

@@ -79,16 +79,17 @@ class Machine:
         if self.supervisor() is not None:
             return
         self.group.create()
-        (self.folder / "pid").unlink(missing_ok=True)
+        for stale in ("pid", "failed"):
+            (self.folder / stale).unlink(missing_ok=True)
         with (self.folder / "console.log").open("ab") as log:
-            subprocess.Popen(
-                ["bash", str(SUPERVISOR), str(self.folder)],
+            subprocess.run(
+                ["setsid", "--fork", "bash", str(SUPERVISOR), str(self.folder)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 cwd="/",
-                start_new_session=True,
                 env={"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"},
+                check=True,
             )
 
     def wait_booted(self, timeout: float = _BOOT_TIMEOUT_S) -> None:
@@ -97,11 +98,14 @@ class Machine:
         Raises:
             LabError: it did not in time, or went off meanwhile.
         """
-        wait_until(
-            lambda: self.state() == "running",
-            timeout=timeout,
-            what=f"host {self.host.name} to boot (see {self.folder / 'console.log'})",
-        )
+
+        def booted() -> bool:
+            if (self.folder / "failed").exists():
+                said = (self.folder / "console.log").read_text(encoding="utf-8", errors="replace").strip()[-1000:]
+                raise LabError(f"{self.host.name} cannot be switched on:\n{said}")
+            return self.state() == "running"
+
+        wait_until(booted, timeout=timeout, what=f"host {self.host.name} to boot (see {self.folder / 'console.log'})")
 
     def power_off(self) -> None:
         """Take its power away: SIGKILL to its init, and with that to every process of it."""

@@ -1,5 +1,6 @@
 """The lab's networks: one namespace with the bridge and the tool's address, and one for every host."""
 
+import contextlib
 import ctypes
 import os
 import socket
@@ -103,6 +104,8 @@ def remove(lab: str) -> None:
     if folder.exists():
         (folder / "hosts").unlink(missing_ok=True)
         folder.rmdir()
+        with contextlib.suppress(OSError):  # others' files are in it
+            folder.parent.rmdir()
 
 
 def link(spec: LabSpec, host: str, *, up: bool) -> None:

@@ -24,6 +24,7 @@ power() { ip -n "$LAB_NAMESPACE" link set dev "$HOST" "$1"; }
 
 fail() {
     echo "supervise.sh: $1" >&2
+    touch "$folder/failed"
     exit 1
 }
 
