@@ -16,6 +16,7 @@ Look: TypeAlias = str | int | bool  # the value of a format's property
 MAX_ROWS = 1_048_576  # of a sheet, in Excel
 _MAX_TEXT = 32_767  # characters in a cell, in Excel
 _FORMULA_LIKE = ("=", "+", "-", "@")
+_LINES: dict[str, Look] = {"bottom": 1, "bottom_color": "#E3E6EA"}
 _FONT: dict[str, Look] = {"font_name": "Calibri", "font_size": 11, "valign": "vcenter"}
 _INK = "#1F2A37"
 _COLOURS: dict[str, dict[str, Look]] = {
@@ -58,8 +59,8 @@ def verdict(tables: Mapping[str, pd.DataFrame]) -> tuple[str, str]:
         return "Nothing was checked", "bad"
     if any(bad.values()):
         worst = "bad" if any(_has_bad(name, frame) for name, frame in tables.items()) else "warn"
-        told = ", ".join(f"{name} {count:,}" for name, count in bad.items() if count)
-        return f"Not compliant: rows to look at: {told}", worst
+        told = ", ".join(f"{name} {count:,} of {len(tables[name]):,}" for name, count in bad.items() if count)
+        return f"Not compliant; rows to look at: {told}", worst
     return "Compliant: every row of every table is as it should be", "good"
 
 
@@ -112,7 +113,7 @@ class Workbook:
         )
         row = 5
         for label, fact in facts.items():
-            sheet.write_string(row, 1, label, self._format(font_color="#6B7280"))
+            sheet.write_string(row, 1, label, self._format(font_color="#6B7280", indent=1))
             sheet.merge_range(row, 2, row, 4, "", self._format(align="left"))
             self._text(sheet, row, 2, str(fact), {"align": "left", "text_wrap": "\n" in str(fact)})
             row += 1
@@ -120,9 +121,9 @@ class Workbook:
         sheet.activate()
 
     def _counts(self, sheet: Worksheet, row: int, tables: Mapping[str, pd.DataFrame]) -> None:
-        head = self._format(**_HEAD)
+        head, right = self._format(**_HEAD, indent=1), self._format(**_HEAD, align="right")
         for column, label in enumerate(("Table", "Status", "Rows", "What it shows"), start=1):
-            sheet.write_string(row, column, label, head)
+            sheet.write_string(row, column, label, right if label == "Rows" else head)
         for name, frame in tables.items():
             counts = self._ordered(name, frame)
             rows = list(counts.items()) or [("no rows", 0)]
@@ -130,14 +131,14 @@ class Workbook:
                 row += 1
                 line = _RULE if position == 0 else {}
                 colour = tone(name, status) if counts else "none"
-                link = self._format(**line, underline=1, font_color="#1D4ED8", bold=True)
+                link = self._format(**line, underline=1, font_color="#1D4ED8", bold=True, indent=1)
                 if position == 0:
                     sheet.write_url(row, 1, f"internal:'{name}'!A1", link, name)
-                    sheet.write_string(row, 4, _ABOUT.get(name, ""), self._format(**line))
+                    sheet.write_string(row, 4, _ABOUT.get(name, ""), self._format(**line, indent=1))
                 else:
                     sheet.write_blank(row, 1, None, self._format(**line))
-                sheet.write_string(row, 2, status, self._format(**line, **_COLOURS[colour]))
-                sheet.write_number(row, 3, count, self._format(**line, num_format="#,##0"))
+                sheet.write_string(row, 2, status, self._format(**line, indent=1, **_COLOURS[colour]))
+                sheet.write_number(row, 3, count, self._format(**line, num_format="#,##0", align="right"))
 
     @staticmethod
     def _ordered(name: str, frame: pd.DataFrame) -> dict[str, int]:
@@ -178,23 +179,30 @@ class Workbook:
                 self._text_column(sheet, column, shown)
 
     def _number_column(self, sheet: Worksheet, column: int, values: pd.Series) -> None:
-        plain = self._format(num_format="0")
+        plain = self._format(num_format="0", **_LINES)
         for row, value in enumerate(values.tolist(), start=1):
-            if not pd.isna(value):
+            if pd.isna(value):
+                sheet.write_blank(row, column, None, plain)
+            else:
                 sheet.write_number(row, column, value, plain)
 
     def _status_column(self, sheet: Worksheet, column: int, name: str, values: pd.Series) -> None:
-        formats = {status: self._format(**_COLOURS[tone(name, status)]) for status in values.unique()}
+        formats = {
+            status: self._format(indent=1, **_LINES, **_COLOURS[tone(name, status)])
+            for status in values.unique()
+        }
         for row, status in enumerate(values.tolist(), start=1):
             sheet.write_string(row, column, status, formats[status])
 
     def _text_column(self, sheet: Worksheet, column: int, values: pd.Series) -> None:
-        plain = self._format()
+        plain = self._format(**_LINES)
         for row, text in enumerate(values.tolist(), start=1):
             if text.startswith(_FORMULA_LIKE) or len(text) > _MAX_TEXT:
-                self._text(sheet, row, column, text, {})
+                self._text(sheet, row, column, text, _LINES)
             elif text:
                 sheet.write_string(row, column, text, plain)
+            else:
+                sheet.write_blank(row, column, None, plain)
 
     def _text(self, sheet: Worksheet, row: int, column: int, text: str, look: dict[str, Look]) -> None:
         """Write a text as text: Excel's own mark (a leading quote) keeps it so even when it is edited."""

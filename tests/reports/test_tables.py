@@ -1,0 +1,451 @@
+"""The tables' columns, order and status rules."""
+
+import datetime as dt
+
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from reports.tables import TABLES, findings, frames, guests, hosts, quotas, rpms, services, volumes
+
+Frame = pd.DataFrame
+
+
+def statuses(table, *key):
+    """The status by one or more of the row's columns."""
+    column = "state" if "state" in table.columns else "status"
+    keys = table[list(key)].itertuples(index=False, name=None) if len(key) > 1 else table[key[0]]
+    return dict(zip(keys, table[column], strict=True))
+
+
+EMPTY = {
+    "rpms": lambda: rpms.table(Frame(), Frame(), set()),
+    "services": lambda: services.table(Frame(), Frame(), Frame(), set(), 60),
+    "volumes": lambda: volumes.table(Frame(), Frame()),
+    "quotas": lambda: quotas.table(Frame(), Frame(), Frame(), per_user=True),
+    "guests": lambda: guests.table(Frame(), Frame(), set()),
+    "hosts": lambda: hosts.table([]),
+}
+FULL = {
+    "rpms": lambda: rpms.table(Frame([package("h")]), Frame([have("h")]), set()),
+    "services": lambda: services.table(Frame([service("h")]), Frame([state("h")]), Frame([beat("h", 1)]), set(), 60),
+    "volumes": lambda: volumes.table(Frame([volume("v")]), Frame([volume("v")])),
+    "quotas": lambda: quotas.table(
+        Frame([usage(1, "cores", 1)]), Frame([use("cores", 1)]), Frame([{"usage_id": 1, "reserved": 0}]), per_user=True
+    ),
+    "guests": lambda: guests.table(Frame([guest("u")]), Frame([guest("u")]), set()),
+    "hosts": lambda: hosts.table([host("s", "top", "h")]),
+}
+
+
+def package(host, cell="top", expected="2013.2.1-1.el6", name="python-nova"):
+    return {"cell": cell, "host": host, "role": "controller", "package": name, "expected": expected}
+
+
+def have(host, installed="2013.2.1-1.el6", name="python-nova"):
+    return {"host": host, "package": name, "installed": installed}
+
+
+def service(host, name="nova-cells", expected="running", binary="nova-cells", cell="top"):
+    return {"cell": cell, "host": host, "service": name, "expected": expected, "binary": binary}
+
+
+def state(host, actual="running", name="nova-cells", boot="on"):
+    return {"host": host, "service": name, "actual": actual, "boot": boot}
+
+
+def beat(host, age, binary="nova-cells", cell="top"):
+    return {"cell": cell, "host": host, "binary": binary, "age_s": age}
+
+
+def volume(number, name="data", project="p", status="available", size=1, attached=None):
+    return {
+        "id": number,
+        "name": name,
+        "project_id": project,
+        "status": status,
+        "size_gib": size,
+        "attached_to": attached,
+    }
+
+
+def usage(number, resource, in_use, project="p", user="u", reserved=0):
+    return {
+        "id": number,
+        "project_id": project,
+        "user_id": user,
+        "resource": resource,
+        "in_use": in_use,
+        "reserved": reserved,
+    }
+
+
+def use(resource, actual, project="p", user="u"):
+    return {"project_id": project, "user_id": user, "resource": resource, "actual": actual}
+
+
+def guest(uuid, host="h1", boot="b1", ticks=100, started=1391400000, cell="cell01"):
+    return {
+        "cell": cell,
+        "host": host,
+        "uuid": uuid,
+        "boot_id": boot,
+        "start_ticks": ticks,
+        "started_at": started,
+    }
+
+
+def host(step, cell, name, state="ok", **more):
+    return {"step": step, "cell": cell, "host": name, "state": state, **more}
+
+
+# --- all tables ---
+
+
+@pytest.mark.parametrize("name", sorted(TABLES))
+def test_an_empty_table_has_the_columns_and_types_of_a_full_one(name):
+    empty, full = EMPTY[name](), FULL[name]()
+    assert empty.empty
+    assert list(empty.columns) == list(full.columns) == TABLES[name].COLUMNS
+    assert empty.dtypes.tolist() == full.dtypes.tolist()
+    assert findings(name, full).empty
+
+
+@pytest.mark.parametrize("name", sorted(TABLES))
+def test_good_statuses_are_not_findings(name):
+    kind = TABLES[name]
+    rows = Frame({kind.STATUS: [*sorted(kind.GOOD), "a status nobody knows"]})
+    assert findings(name, rows)[kind.STATUS].tolist() == ["a status nobody knows"]
+
+
+def test_a_column_that_is_not_there_is_named():
+    with pytest.raises(ValueError, match="not there: role, expected"):
+        rpms.table(Frame([{"cell": "top", "host": "h", "package": "p"}]), Frame(), set())
+
+
+def test_top_is_first_and_numbers_sort_as_numbers():
+    rows = [("cell10", "c10-n1"), ("cell2", "c2-n10"), ("cell2", "c2-n9"), ("top", "top-api01"), ("cell2", "a")]
+    table = rpms.table(Frame([package(name, cell) for cell, name in rows]), Frame(), set())
+    assert table["host"].tolist() == ["top-api01", "a", "c2-n9", "c2-n10", "c10-n1"]
+
+
+def test_times_are_iso_8601_in_utc():
+    berlin = dt.timezone(dt.timedelta(hours=1))
+    mixed = pd.Series(
+        [
+            "2026-01-31T02:03:04",
+            None,
+            "2026-01-31 03:03:04.9+01:00",
+            dt.datetime(2026, 1, 31, 3, 3, 4, tzinfo=berlin),
+            "",
+        ],
+        dtype=object,
+    )
+    same = "2026-01-31T02:03:04Z"
+    assert frames.iso_utc(mixed).tolist() == [same, "", same, same, ""]
+    assert frames.iso_utc(pd.Series([1769824984, None])).tolist() == [same, ""]
+
+
+# --- rpms ---
+
+
+def test_rpm_statuses():
+    expected = [
+        *(package(name) for name in ("same", "old", "new", "absent", "silent", "off")),
+        package("client", expected="2.15.0"),
+        package("epoch", expected="2.15.0"),
+    ]
+    installed = [
+        have("same"),
+        have("old", "2013.1.4-1.el6"),
+        have("new", "2013.2.2-1.el6"),
+        have("absent", name="another"),
+        have("off"),
+        have("client", "0:2.15.0-7.el6"),
+        have("epoch", "1:2.15.0-7.el6"),
+    ]
+    table = rpms.table(Frame(expected), Frame(installed), {"off"})
+    assert statuses(table, "host") == {
+        "same": "ok",
+        "old": "older",
+        "new": "newer",
+        "absent": "missing",
+        "silent": "missing",  # nothing known of it is not ok
+        "off": "unreachable",
+        "client": "ok",
+        "epoch": "newer",
+    }
+    shown = dict(zip(table["host"], table["installed"], strict=True))
+    assert (shown["off"], shown["absent"], shown["client"], shown["epoch"]) == (
+        "",
+        "",
+        "2.15.0-7.el6",
+        "1:2.15.0-7.el6",
+    )
+
+
+def test_the_newest_of_several_installed_versions_counts():
+    installed = [have("h", text) for text in ("2.6.32-9.el6", "2.6.32-10.el6", "2.6.32-8.el6")]
+    table = rpms.table(Frame([package("h", expected="2.6.32-10.el6")]), Frame(installed), set())
+    assert table.loc[0, ["installed", "status"]].tolist() == ["2.6.32-10.el6", "ok"]
+
+
+def test_an_unreachable_host_has_a_row_for_each_expected_package():
+    table = rpms.table(Frame([package("h", name=name) for name in "abc"]), Frame(), ["h"])
+    assert table["status"].tolist() == ["unreachable"] * 3
+
+
+# --- services ---
+
+
+def test_service_statuses():
+    expected = [
+        service("ok"),
+        service("off"),
+        service("silent"),
+        service("down"),
+        service("unknown"),
+        service("held", expected="stopped"),
+        service("runs", expected="stopped"),
+        service("none"),
+        service("late"),
+        service("never"),
+        service("edge"),
+        service("web", binary=""),
+    ]
+    actual = [state(row["host"]) for row in expected if row["host"] not in ("silent", "down", "held", "unknown")]
+    actual += [state("down", "stopped", boot="off"), state("held", "stopped"), state("unknown", "dead")]
+    beats = [beat("ok", 3), beat("off", 3), beat("down", 3), beat("late", 61), beat("never", None), beat("edge", 60)]
+    table = services.table(Frame(expected), Frame(actual), Frame(beats), {"off"}, 60)
+    assert statuses(table, "host") == {
+        "ok": "ok",
+        "off": "unreachable",
+        "silent": "unreachable",
+        "down": "stopped",
+        "unknown": "stopped",
+        "held": "ok",  # what is to be stopped owes no heartbeat
+        "runs": "running",
+        "none": "unregistered",
+        "late": "stale",
+        "never": "stale",
+        "edge": "ok",
+        "web": "ok",
+    }
+    row = table.set_index("host")
+    assert row.loc["down", ["actual", "boot", "heartbeat_age_s"]].tolist() == ["stopped", "off", 3]
+    assert row.loc["off", ["actual", "boot"]].tolist() == ["", ""]
+    assert pd.isna(row.loc["web", "heartbeat_age_s"])
+
+
+def test_heartbeats_match_short_and_full_names_within_the_cell():
+    expected = [service("a"), service("b.cern.ch"), service("c.cern.ch"), service("d"), service("E")]
+    beats = [
+        beat("a.cern.ch", 1),
+        beat("b", 2),
+        beat("c.example.org", 3),
+        beat("d", 4, cell="cell01"),
+        beat("e", 500),
+        beat("e", 5),  # of two rows the freshest
+    ]
+    table = services.table(Frame(expected), Frame([state(row["host"]) for row in expected]), Frame(beats), set(), 60)
+    assert statuses(table, "host") == {
+        "a": "ok",
+        "b.cern.ch": "ok",
+        "c.cern.ch": "unregistered",
+        "d": "unregistered",
+        "E": "ok",
+    }
+    assert table.set_index("host")["heartbeat_age_s"].dropna().to_dict() == {"a": 1, "b.cern.ch": 2, "E": 5}
+
+
+# --- volumes ---
+
+
+def test_volume_statuses_and_explanations():
+    before = [volume("a"), volume("b"), volume("c"), volume("d", size=2)]
+    after = [volume("a"), volume("b", status="in-use", attached="i-1"), volume("d", "data2", "q", size=3), volume("e")]
+    table = volumes.table(Frame(before), Frame(after)).set_index("id")
+    assert table["status"].to_dict() == {"a": "same", "b": "changed", "c": "lost", "d": "changed", "e": "new"}
+    assert table["explanation"].to_dict() == {
+        "a": "",
+        "b": "status available -> in-use; attached to none -> i-1",
+        "c": "in the list before, not in the list now",
+        "d": "size in GiB 2 -> 3; name data -> data2; project p -> q",
+        "e": "not in the list before",
+    }
+    assert (table.loc["c", "name"], table.loc["c", "before_size_gib"]) == ("data", 1)
+    assert table.loc["d", "name"] == "data2"
+    assert pd.isna(table.loc["c", "after_size_gib"])
+
+
+# --- guests ---
+
+
+def test_guest_statuses():
+    before = [guest("same"), guest("ticks"), guest("boot"), guest("gone"), guest("moved"), guest("off", "h9")]
+    after = [
+        guest("same", ticks=100.0),
+        guest("ticks", ticks=101, started=1391500000),
+        guest("boot", boot="b2"),
+        guest("moved", "h2", boot="b7"),
+        guest("fresh"),
+    ]
+    table = guests.table(Frame(before), Frame(after), {"h9"})
+    assert statuses(table, "uuid") == {
+        "same": "running",
+        "ticks": "restarted",
+        "boot": "restarted",
+        "gone": "lost",
+        "moved": "restarted",
+        "fresh": "new",
+        "off": "unreachable",
+    }
+    row = table.set_index("uuid")
+    assert row.loc["ticks", ["before_started", "after_started"]].tolist() == [
+        "2014-02-03T04:00:00Z",
+        "2014-02-04T07:46:40Z",
+    ]
+    assert row.loc["moved", "host"] == "h2"
+    assert row.loc["gone", "after_started"] == row.loc["fresh", "before_started"] == ""
+
+
+def test_a_guest_without_proof_is_not_called_running():
+    """No boot id on either side: nothing was proven."""
+    table = guests.table(Frame([guest("u", boot="")]), Frame([guest("u", boot="")]), set())
+    assert table["status"].tolist() == ["restarted"]
+
+
+# --- quotas ---
+
+
+def test_quota_statuses_the_first_that_applies():
+    usages = [
+        usage(1, "cores", 1),
+        usage(2, "ram", 1, project=None, user=None),
+        usage(3, "instances", 1),
+        usage(4, "instances", 2),
+        usage(5, "ram", 9, reserved=1),
+        usage(6, "fixed_ips", 2, user=None, reserved=3),
+        usage(7, "networks", 5),  # not a resource of the table
+        usage(8, "fixed_ips", 1, user=""),  # not the row of the project: its user is an empty text
+    ]
+    actual = [
+        use("cores", 1),
+        use("instances", 1),
+        use("ram", 1),
+        use("fixed_ips", 2, user=None),
+        use("cores", 4, user="v"),
+    ]
+    reserved = [{"usage_id": 6, "reserved": 1}, {"usage_id": 6, "reserved": 1}]
+    rows = quotas.records(Frame(usages), Frame(actual), Frame(reserved), per_user=True)
+    assert {(row["id"], row["status"]) for row in rows} == {
+        (1, "ok"),
+        (2, "orphan"),
+        (3, "duplicate"),
+        (4, "duplicate"),
+        (5, "wrong"),
+        (6, "leaked"),
+        (8, "wrong"),
+        (None, "missing"),
+    }
+    missing = next(row for row in rows if row["status"] == "missing")
+    assert (missing["user_id"], missing["in_use"], missing["actual"], missing["reserved"]) == ("v", None, 4, None)
+    table = quotas.table(Frame(usages), Frame(actual), Frame(reserved), per_user=True)
+    leaked = table[table["status"] == "leaked"].iloc[0]
+    assert leaked[["user_id", "in_use", "reserved", "reserved_actual"]].tolist() == ["", 2, 3, 2]
+    assert table["cell"].unique().tolist() == ["top"]
+    ordered = table[["project_id", "user_id", "resource"]].apply(tuple, axis=1).tolist()
+    assert ordered == sorted(ordered)
+
+
+def test_quotas_by_project_leave_the_user_aside():
+    table = quotas.table(Frame([usage(1, "cores", 2)]), Frame([use("cores", 2, user=None)]), Frame(), per_user=False)
+    assert table[["user_id", "status"]].to_numpy().tolist() == [["", "ok"]]
+
+
+# --- hosts ---
+
+
+def test_hosts_keep_the_order_of_the_steps():
+    rows = [
+        host("stop", "cell01", "c01-n2", "unreachable", attempts=2, detail="no answer"),
+        host("stop", "top", "t1", "changed", started_at="2026-01-31T02:03:04Z"),
+        host("back up", "top", "t1", "not_run"),
+        host("stop", "cell01", "c01-n1", "skipped"),
+    ]
+    table = hosts.table(rows)
+    assert table[["step", "host"]].to_numpy().tolist() == [
+        ["stop", "t1"],
+        ["stop", "c01-n1"],
+        ["stop", "c01-n2"],
+        ["back up", "t1"],
+    ]
+    assert findings("hosts", table)["state"].tolist() == ["unreachable", "not_run"]
+    assert table.loc[2, "attempts"] == 2
+    assert table.loc[0, ["started_at", "finished_at", "detail"]].tolist() == ["2026-01-31T02:03:04Z", "", ""]
+
+
+# --- random facts against plain loops ---
+
+_NAME = st.sampled_from(["h1", "h2", "h3"])
+_VERSION = st.sampled_from(["1.0-1", "1.0-2", "1:0.9-1", "1.0"])
+_INSTALLED = st.sampled_from(["1.0-1", "1.0-2", "1:0.9-1", "2.0-1"])
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.dictionaries(st.tuples(_NAME, st.sampled_from("pqr")), _VERSION),
+    st.dictionaries(st.tuples(_NAME, st.sampled_from("pqrs")), _INSTALLED),
+    st.sets(_NAME),
+)
+def test_rpms_by_plain_loops(expected, installed, unreachable):
+    words = {"1.0-1": 1, "1.0-2": 2, "2.0-1": 3, "1:0.9-1": 4}  # from the oldest on
+    table = rpms.table(
+        Frame([package(name, expected=text, name=what) for (name, what), text in expected.items()]),
+        Frame([have(name, text, what) for (name, what), text in installed.items()]),
+        unreachable,
+    )
+
+    def status(key, want):
+        if key[0] in unreachable:
+            return "unreachable"
+        if key not in installed:
+            return "missing"
+        found = installed[key]
+        if want == "1.0" and found in ("1.0-1", "1.0-2"):
+            return "ok"
+        difference = words[found] - words.get(want, 1.5)
+        return "ok" if not difference else "older" if difference < 0 else "newer"
+
+    assert statuses(table, "host", "package") == {key: status(key, want) for key, want in expected.items()}
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.dictionaries(_NAME, st.tuples(st.sampled_from(["running", "stopped"]), st.sampled_from(["", "nova-cells"]))),
+    st.dictionaries(_NAME, st.sampled_from(["running", "stopped"])),
+    st.dictionaries(_NAME, st.none() | st.integers(0, 120)),
+    st.sets(_NAME),
+)
+def test_services_by_plain_loops(expected, actual, ages, unreachable):
+    table = services.table(
+        Frame([service(name, expected=want, binary=binary) for name, (want, binary) in expected.items()]),
+        Frame([state(name, found) for name, found in actual.items()]),
+        Frame([beat(name, age) for name, age in ages.items()]),
+        unreachable,
+        60,
+    )
+
+    def status(name, want, binary):
+        if name in unreachable or name not in actual:
+            return "unreachable"
+        if want != actual[name]:
+            return actual[name]
+        if want == "running" and binary and name not in ages:
+            return "unregistered"
+        if want == "running" and binary and (ages[name] is None or ages[name] > 60):
+            return "stale"
+        return "ok"
+
+    assert statuses(table, "host") == {name: status(name, *rest) for name, rest in expected.items()}

@@ -1,0 +1,171 @@
+"""CSV files and the workbook, read back as other programs read them."""
+
+import csv
+import subprocess
+import sys
+
+import openpyxl
+import pandas as pd
+import pytest
+
+from reports import workbook
+from reports.tables import TABLES, hosts, quotas, rpms, services
+from reports.writers import replacing, write_csv, write_xlsx
+
+NASTY = ["=1+1", "+CMD", "-2", "@SUM(A1)", "http://example.org/", "00123", "ünïcödé ✓", "two\nlines", 'a "quote", b']
+
+
+@pytest.fixture
+def tables():
+    """A table with each colour, one without rows, and texts that a spreadsheet could take for something else."""
+    rows = [
+        {"step": "stop", "cell": "top", "host": f"h{number}", "state": state, "attempts": number, "detail": text}
+        for number, (state, text) in enumerate(zip(["ok", "unreachable", "failed"] * 3, NASTY, strict=True))
+    ]
+    usages = pd.DataFrame(
+        [{"id": 1, "project_id": "p", "user_id": None, "resource": "fixed_ips", "in_use": 1, "reserved": 0}]
+    )
+    actual = pd.DataFrame([{"project_id": "p", "user_id": None, "resource": "floating_ips", "actual": 2}])
+    empty = pd.DataFrame()
+    return {
+        "rpms": rpms.table(empty, empty, set()),
+        "quotas": quotas.table(usages, actual, empty, per_user=True),
+        "hosts": hosts.table(rows),
+    }
+
+
+@pytest.fixture
+def book(tables, tmp_path):
+    path = tmp_path / "out" / "nova.xlsx"
+    write_xlsx(tables, path, "Nova & more", {"Run": "r1", "Note": "=not a formula"})
+    return openpyxl.load_workbook(path)
+
+
+def test_csv_keeps_every_value(tables, tmp_path):
+    paths = write_csv(tables, tmp_path / "nova")
+    assert [path.name for path in paths] == ["rpms.csv", "quotas.csv", "hosts.csv"]
+    raw = paths[2].read_bytes()
+    assert b"\r" not in raw
+    assert not raw.startswith(b"\xef\xbb\xbf")
+    with paths[2].open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["detail"] for row in rows] == NASTY
+    assert [row["attempts"] for row in rows] == [str(number) for number in range(len(NASTY))]
+    assert paths[1].read_text() == (
+        "cell,project_id,user_id,resource,in_use,actual,reserved,reserved_actual,status\n"
+        "top,p,,fixed_ips,1,0,0,0,wrong\n"
+        "top,p,,floating_ips,,2,,0,missing\n"
+    )
+    assert paths[0].read_text() == ",".join(rpms.COLUMNS) + "\n"
+
+
+def test_sheets_are_the_summary_and_one_a_table(book, tables):
+    assert book.sheetnames == ["summary", *tables]
+    for name, frame in tables.items():
+        sheet = book[name]
+        assert [cell.value for cell in sheet[1]] == list(frame.columns)
+        assert sheet.max_row == len(frame) + 1
+        assert sheet.freeze_panes == "A2"
+        assert sheet.auto_filter.ref == f"A1:{sheet.cell(1, len(frame.columns)).column_letter}{len(frame) + 1}"
+        assert all(8 <= sheet.column_dimensions[cell.column_letter].width <= 70 for cell in sheet[1])
+
+
+def test_text_stays_text_and_numbers_stay_numbers(book):
+    detail = [cell for cell in book["hosts"]["H"][1:] if cell.value is not None]
+    assert [cell.value for cell in detail] == NASTY
+    assert {cell.data_type for cell in detail} == {"s"}
+    assert [cell.quotePrefix for cell in detail[:5]] == [True, True, True, True, False]
+    assert all(cell.hyperlink is None for cell in detail)
+    assert [cell.value for cell in book["hosts"]["E"][1:]] == list(range(len(NASTY)))
+    assert {cell.data_type for cell in book["hosts"]["E"][1:]} == {"n"}
+    missing = {cell.column_letter: cell.value for cell in book["quotas"][3]}
+    assert (missing["E"], missing["F"], missing["I"]) == (None, 2, "missing")
+
+
+def test_statuses_have_their_colours(book):
+    fills = {cell.value: cell.fill.fgColor.rgb[2:] for cell in book["hosts"]["D"][1:]}
+    assert fills == {
+        "ok": workbook._COLOURS["good"]["bg_color"][1:],
+        "unreachable": workbook._COLOURS["warn"]["bg_color"][1:],
+        "failed": workbook._COLOURS["bad"]["bg_color"][1:],
+    }
+
+
+def test_the_summary_says_the_verdict_the_run_and_the_counts(book):
+    values = [[cell.value for cell in row if cell.value is not None] for row in book["summary"].iter_rows()]
+    lines = [row for row in values if row]
+    assert lines[0] == ["Nova & more"]
+    assert lines[1] == ["Not compliant; rows to look at: quotas 2 of 2, hosts 6 of 9"]
+    assert ["Run", "r1"] in lines
+    assert ["Note", "=not a formula"] in lines
+    assert ["rpms", "no rows", 0, "RPM versions on every node, against the release"] in lines
+    assert lines[-3:] == [["hosts", "failed", 3, "What came of each step on each host"], ["unreachable", 3], ["ok", 3]]
+
+
+def one(status, name="rpms"):
+    return {name: pd.DataFrame({TABLES[name].STATUS: [status]})}
+
+
+@pytest.mark.parametrize(
+    ("tables", "words", "colour"),
+    [
+        ({}, "Nothing was checked", "bad"),
+        ({"rpms": pd.DataFrame({"status": []})}, "Nothing was checked", "bad"),
+        (one("ok", "hosts"), "Nothing was checked", "bad"),
+        (one("ok"), "Compliant", "good"),
+        (one("new", "guests"), "Compliant", "good"),
+        (one("unreachable"), "Not compliant", "warn"),
+        (one("older"), "Not compliant", "bad"),
+        (one("a status nobody knows"), "Not compliant", "bad"),
+    ],
+)
+def test_verdicts(tables, words, colour):
+    said, shown = workbook.verdict(tables)
+    assert said.startswith(words)
+    assert shown == colour
+
+
+def test_more_rows_than_a_sheet_holds_go_on_in_another(monkeypatch, tables, tmp_path):
+    monkeypatch.setattr(workbook, "MAX_ROWS", 5)
+    write_xlsx(tables, tmp_path / "x.xlsx", "t", {})
+    book = openpyxl.load_workbook(tmp_path / "x.xlsx")
+    assert book.sheetnames == ["summary", "rpms", "quotas", "hosts", "hosts (2)", "hosts (3)"]
+    assert sum(book[name].max_row - 1 for name in book.sheetnames if name.startswith("hosts")) == len(NASTY)
+
+
+def test_a_text_too_long_for_a_cell_is_cut_and_says_so(tmp_path):
+    table = hosts.table([{"step": "s", "cell": "top", "host": "h", "state": "ok", "detail": "x" * 40_000}])
+    write_xlsx({"hosts": table}, tmp_path / "x.xlsx", "t", {})
+    text = openpyxl.load_workbook(tmp_path / "x.xlsx")["hosts"]["H2"].value
+    assert text.endswith("x ... (see the CSV)")
+    assert len(text) <= 32_767
+
+
+def test_what_fails_leaves_the_old_file_and_no_scrap(tmp_path):
+    path = tmp_path / "rpms.csv"
+    path.write_text("old")
+
+    def half():
+        with replacing(path) as scratch:
+            scratch.write_text("half")
+            raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        half()
+    with pytest.raises(KeyError):  # a table nobody knows, met in the middle of the workbook
+        write_xlsx({"odd": pd.DataFrame({"a": [1]})}, path, "t", {})
+    assert [(file.name, file.read_text()) for file in tmp_path.iterdir()] == [("rpms.csv", "old")]
+
+
+def test_importing_the_writers_loads_no_pandas():
+    script = (
+        "import sys, reports.writers, reports.nevra; print([m for m in ('pandas', 'xlsxwriter') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout.strip() == "[]"
+
+
+def test_every_status_of_the_tables_has_a_colour():
+    assert {workbook.tone("services", status) for status in services.GOOD} == {"good"}
+    assert workbook.tone("services", "stale") == "warn"
+    assert workbook.tone("services", "stopped") == "bad"
