@@ -97,6 +97,7 @@ def _build(
     _write_cloud(target, spec)
     _move_journal_aside(target, progress)
     folder.write(Record(**{**record.__dict__, "phase": "complete"}))
+    progress.say(f"lab {spec.name} is up: {len(hosts)} hosts; its cloud is {target}")
     return target
 
 

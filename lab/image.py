@@ -17,7 +17,7 @@ from pathlib import Path
 from types import ModuleType
 
 from lab import state, tree
-from lab.commands import run
+from lab.commands import run, wait_until
 from lab.errors import LabError
 from lab.progress import Progress
 
@@ -58,7 +58,7 @@ def prepare(content: ModuleType, progress: Progress, cache: Path | None = None) 
     layer = cache / f"content-{content_digest}"
     repositories = cache / f"repositories-{content_digest}"
     cache.mkdir(parents=True, exist_ok=True)
-    with state.file_lock(cache / "lock", "another command builds the image", wait=True):
+    with state.file_lock(cache / "lock", lambda: progress.say("waiting for another command, which builds the image")):
         _remove_leftovers(cache)
         if not base.exists():
             with progress.step("root image (Debian packages; once)"), _building(base) as new:
@@ -114,7 +114,13 @@ def _remove_leftovers(cache: Path) -> None:
     for point in sorted((p for p in points if p.startswith(f"{cache}/new-")), reverse=True):
         run(["umount", "--lazy", point])
     for folder in cache.glob("new-*"):
-        shutil.rmtree(folder)
+        # A build that was just interrupted may have a process on its way out, which still writes.
+        wait_until(lambda folder=folder: _deleted(folder), timeout=20, what=f"{folder} to be deleted")  # type: ignore[misc]  # mypy cannot infer a lambda with a bound default
+
+
+def _deleted(folder: Path) -> bool:
+    shutil.rmtree(folder, ignore_errors=True)
+    return not folder.exists()
 
 
 def _prune(cache: Path) -> None:

@@ -4,7 +4,7 @@ import fcntl
 import json
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -113,29 +113,30 @@ class LabFolder:
         Raises:
             LabError: another process holds it.
         """
-        with file_lock(RUN / f"{self.name}.lock", f"another command is building or removing lab {self.name}"):
+
+        def busy() -> None:
+            raise LabError(f"another command is building or removing lab {self.name}: wait for it, then call again")
+
+        with file_lock(RUN / f"{self.name}.lock", busy):
             yield
 
 
 @contextmanager
-def file_lock(path: Path, busy: str, *, wait: bool = False) -> Iterator[None]:
-    """Hold an advisory lock while inside.
+def file_lock(path: Path, busy: Callable[[], None]) -> Iterator[None]:
+    """Hold an advisory lock while inside; a holder that is killed frees it.
 
     Args:
         path: the lock's file; it stays.
-        busy: the error's text.
-        wait: wait for its holder, as long as that takes.
-
-    Raises:
-        LabError: another holds it, and `wait` is off.
+        busy: called when another holds it: raises, or else it is waited for, as long as that takes.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except BlockingIOError as error:
-            raise LabError(f"{busy}: wait for it, then call again") from error
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            busy()
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
     finally:
         os.close(descriptor)

@@ -92,7 +92,7 @@ def build(root: Path, packages: tuple[str, ...]) -> None:
     Raises:
         LabError: mmdebstrap failed; with the end of what it said.
     """
-    options = ["--mode=root", "--variant=minbase", "--quiet", '--aptopt=APT::Install-Recommends "false"']
+    options = ["--mode=root", "--variant=minbase", '--aptopt=APT::Install-Recommends "false"']
     options += [f"--dpkgopt=path-exclude=/usr/share/{d}/*" for d in ("doc", "man", "locale")]
     tree = root / "tree"
     log = root / "log"

@@ -25,7 +25,8 @@ SPEC = LabSpec(NAME, 1, 1)
 HOST = "c01-n01"
 QUIET = Progress(quiet=True)
 
-pytestmark = pytest.mark.lab
+# The first test may have to wait for the image to be built.
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(900)]
 
 
 def standin() -> ModuleType:
