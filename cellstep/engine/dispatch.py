@@ -80,7 +80,9 @@ class Dispatcher:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._nornir.close_connections(on_good=True, on_failed=True)
+        # Not by Nornir's own close_connections: that is a run like any other, through the runner and its callbacks.
+        for host in self._nornir.inventory.hosts.values():
+            host.close_connections()
 
     def send(
         self,
@@ -113,7 +115,10 @@ class Dispatcher:
         def one(nornir_task: Task) -> Result:
             return task(nornir_task, **arguments[nornir_task.host.name])
 
-        self._runner.on_start, self._runner.on_result = on_start, on_result
         chosen = self._nornir.filter(filter_func=lambda host: host.name in names)
-        chosen.run(task=one, name=getattr(task, "__name__", "task"), on_good=True, on_failed=True)
+        self._runner.on_start, self._runner.on_result = on_start, on_result
+        try:
+            chosen.run(task=one, name=getattr(task, "__name__", "task"), on_good=True, on_failed=True)
+        finally:
+            self._runner.on_start = self._runner.on_result = None
         return outcomes
