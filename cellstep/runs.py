@@ -1,7 +1,7 @@
 """Runs from beginning to end: the journal, the lock, the engine, and the reports afterwards."""
 
 import threading
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -35,12 +35,14 @@ class Report:
         folder: where the files are; None where nothing was written.
         silent: nodes that could not be asked, with the reason.
         compliant: every table as it should be, and every node asked.
+        fold: folds the cloud's node names.
     """
 
     tables: "dict[str, pd.DataFrame]"
     folder: Path | None
     silent: dict[str, str]
     compliant: bool
+    fold: Callable[[Iterable[str]], str]
 
 
 @dataclass(frozen=True)
@@ -219,7 +221,7 @@ def _write(
         tables["hosts"] = reporting.hosts_table(journal.hosts(run) if run else [])
     folder = _files(cloud, stage, tables, output, run)
     compliant = reporting.compliant(tables) and not answers.silent
-    return Report(tables, folder, answers.silent, compliant)
+    return Report(tables, folder, answers.silent, compliant, cloud.fold)
 
 
 def _baseline_folder(journal: Journal, stage: str, output: Path) -> Path:

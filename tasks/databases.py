@@ -18,7 +18,10 @@ SYNC_TIMEOUT_S = 4 * 3600.0
 
 
 def mysql(task: Task) -> Mysql:
-    """The connection to the MySQL server on the task's node."""
+    """The connection to the MySQL server on the task's node, through its SSH connection where the site says so."""
+    options = task.host.get_connection_parameters("cellstep_mysql")
+    if (options.extras or {}).get("via") == "ssh":
+        task.host.get_connection("cellstep_ssh", task.nornir.config)
     connection: Mysql = task.host.get_connection("cellstep_mysql", task.nornir.config)
     return connection
 

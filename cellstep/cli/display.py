@@ -49,6 +49,7 @@ class RunDisplay:
         self._expected: Counter[str] = Counter()
         self._ended: Counter[str] = Counter()
         self._troubled: dict[tuple[str, str], list[str]] = {}
+        self._findings: list[Finding] = []
         self._began = time.monotonic()
 
     @contextlib.contextmanager
@@ -80,7 +81,7 @@ class RunDisplay:
         self._step = (number, total, step)
         self._expected = Counter(node.cell for node in nodes)
         self._ended = Counter()
-        self._troubled = {}
+        self._troubled, self._findings = {}, []
         self._began = time.monotonic()
         if not self.console.is_terminal:
             return
@@ -107,13 +108,23 @@ class RunDisplay:
         for (state, detail), nodes in self._troubled.items():
             self.console.print(
                 Text.assemble(
-                    "        ", (state, COLOURS[state]), f" {self.cloud.fold(nodes)}: ", (_own_words(detail, nodes), "")
+                    "        ",
+                    (self._word(state), COLOURS[state]),
+                    f" {self.cloud.fold(nodes)}: ",
+                    (_own_words(detail, nodes), ""),
                 )
             )
+        for finding in self._findings:
+            self._print_finding(finding)
 
     def found(self, finding: Finding) -> None:
-        """A finding of a gate."""
+        """A finding of a gate; shown below its step's line. In a dry run it is what is so now, before the steps above."""
+        self._findings.append(finding)
+
+    def _print_finding(self, finding: Finding) -> None:
         mark, colour = ("blocks", "bold red") if finding.blocking else ("finding", "yellow")
+        if self.dry_run:
+            mark, colour = "now", "dim"
         self.console.print(Text.assemble("        ", (f"{mark}: ", colour), finding.text))
 
     def _account(self, counts: Mapping[str, int], seconds: float, note: str) -> Text:
@@ -121,9 +132,11 @@ class RunDisplay:
             return Text(note or "no nodes", style="dim")
         text = Text(f"{sum(counts.values())} = ", style="dim")
         for n, (state, count) in enumerate(counts.items()):
-            word = {"changed": "would change"}.get(state, state) if self.dry_run else state
-            text.append(" + " if n else "", "dim").append(f"{count} {word.replace('_', ' ')}", COLOURS[state])
+            text.append(" + " if n else "", "dim").append(f"{count} {self._word(state)}", COLOURS[state])
         return text.append(f"  {seconds:.1f} s", "dim")
+
+    def _word(self, state: str) -> str:
+        return "would change" if self.dry_run and state == "changed" else state.replace("_", " ")
 
     # What runs now
 

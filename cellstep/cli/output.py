@@ -9,7 +9,12 @@ from rich.console import Console
 
 from cellstep.errors import CellstepError, ConfigurationError
 
+WIDE = 160
+"""Columns where the output is no terminal: lines of a log are not broken for a screen that is not there."""
+
 console = Console(highlight=False)
+if not console.is_terminal:
+    console = Console(highlight=False, width=WIDE)
 errors = Console(stderr=True, highlight=False, soft_wrap=True)
 
 

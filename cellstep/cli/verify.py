@@ -1,5 +1,6 @@
 """`cellstep verify`: a stage's tables, made and judged by themselves."""
 
+from collections.abc import Callable, Iterable
 from typing import Annotated, Any
 
 import typer
@@ -11,6 +12,8 @@ from cellstep.cli.options import CloudOption, JsonOption, LimitOption, OutputOpt
 from cellstep.cli.output import console, print_json
 
 ROWS_SHOWN = 10
+PLACE = {"cell", "host", "role", "heartbeat_age_s"}
+"""Columns by which rows differ although they say the same."""
 
 
 def verify(
@@ -68,17 +71,27 @@ def print_report(report: runs.Report) -> None:
     console.print(counts)
     for name, frame in report.tables.items():
         bad = findings(name, frame)
-        if bad.empty or name == "hosts":
-            continue
-        console.print(f"\n[bold]{name}[/bold]: {len(bad):,} of {len(frame):,} rows are not as they should be")
-        shown = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
-        for column in bad.columns:
-            shown.add_column(column, overflow="fold")
-        for row in bad.head(ROWS_SHOWN).itertuples(index=False):
-            shown.add_row(*(Text("" if str(value) == "<NA>" else str(value)) for value in row))
-        console.print(shown)
-        if len(bad) > ROWS_SHOWN:
-            console.print(f"and {len(bad) - ROWS_SHOWN:,} more in {name}.csv", style="dim")
+        if not bad.empty and name != "hosts":
+            console.print(f"\n[bold]{name}[/bold]: {len(bad):,} of {len(frame):,} rows are not as they should be")
+            _print_bad(name, bad, report.fold)
     for host, reason in report.silent.items():
         console.print(Text.assemble((f"{host} could not be asked: ", "red"), reason))
     console.print(f"\nreports: {report.folder}", soft_wrap=True)
+
+
+def _print_bad(name: str, bad: Any, fold: Callable[[Iterable[str]], str]) -> None:
+    """Print rows that are not as they should be; rows alike but for their host are one, with the hosts folded."""
+    by_host = "host" in bad.columns
+    columns = [column for column in bad.columns if column not in PLACE and bad[column].astype(str).str.len().max()]
+    rows: dict[tuple[str, ...], list[str]] = {}
+    for _, row in bad.iterrows():
+        values = tuple("" if str(row[column]) == "<NA>" else str(row[column]) for column in columns)
+        rows.setdefault(values, []).append(str(row["host"]) if by_host else "")
+    shown = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+    for column in [*columns, *(["nodes"] if by_host else [])]:
+        shown.add_column(column.replace("_", " "), overflow="fold")
+    for values, hosts in list(rows.items())[:ROWS_SHOWN]:
+        shown.add_row(*map(Text, values), *([Text(fold(hosts))] if by_host else []))
+    console.print(shown)
+    if len(rows) > ROWS_SHOWN:
+        console.print(f"and {len(rows) - ROWS_SHOWN:,} more in {name}.csv", style="dim")
