@@ -7,6 +7,7 @@ from lab.content.repositories import build_repositories
 __all__ = ["DEBIAN_PACKAGES", "SECRETS", "build_repositories", "install_base", "provision"]
 
 DEBIAN_PACKAGES = (
+    "busybox",
     "haproxy",
     "mariadb-server",
     "monit",

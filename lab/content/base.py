@@ -8,7 +8,7 @@ from lab.content.packages import FILES
 
 # In what the hosts' Debian packages install: which of them must not start by themselves.
 _SYSV = ("haproxy", "mariadb", "monit", "puppet", "rabbitmq-server")
-_ENABLED = {"sysinit.target.wants": ("lab-kernel.service",)}
+_ENABLED = {"sysinit.target.wants": ("lab-kernel.service",), "sockets.target.wants": ("repository.socket",)}
 
 
 def install_base(root: Path) -> None:

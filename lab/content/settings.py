@@ -52,7 +52,7 @@ export NOVACLIENT_BYPASS_URL=http://127.0.0.1:8774/v2
 GRIZZLY_REPOSITORY = """\
 [grizzly]
 name=OpenStack grizzly
-baseurl=file:///srv/repositories/grizzly
+baseurl=http://127.0.0.1:8081/grizzly
 enabled=1
 gpgcheck=0
 """

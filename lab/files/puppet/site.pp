@@ -4,7 +4,7 @@ $promoted = split(file('/srv/shared/puppet/promoted'), "\n").filter |$name| { $n
 
 (['grizzly'] + $promoted).unique.each |$name| {
   file { "/etc/yum.repos.d/${name}.repo":
-    content => "[${name}]\nname=OpenStack ${name}\nbaseurl=file:///srv/repositories/${name}\nenabled=1\ngpgcheck=0\n",
+    content => "[${name}]\nname=OpenStack ${name}\nbaseurl=http://127.0.0.1:8081/${name}\nenabled=1\ngpgcheck=0\n",
     mode    => '0644',
     before  => Exec['update packages'],
   }
@@ -13,7 +13,10 @@ $promoted = split(file('/srv/shared/puppet/promoted'), "\n").filter |$name| { $n
 # Automatic software updating, while the node has it on.
 exec { 'update packages':
   command => '/usr/bin/yum -y update',
-  onlyif  => '/bin/grep -q \'^ENABLED="true"\' /etc/sysconfig/yum-autoupdate',
+  onlyif  => [
+    '/bin/grep -q \'^ENABLED="true"\' /etc/sysconfig/yum-autoupdate',
+    '/bin/sh -c "/usr/bin/yum -q check-update; test \$? = 100"',
+  ],
   timeout => 300,
 }
 
