@@ -170,7 +170,9 @@ class Workbook:
             longest = int(shown.str.len().max()) if len(shown) else 0
             width = min(max(longest + 2, len(str(label)) + 5, 8), 64)
             sheet.set_column(column, column, width, self._format())
-            sheet.write_string(0, column, str(label), self._format(**_HEAD))
+            # Numbers stand right, and the filter's button in the head stands right of its text.
+            side: dict[str, Look] = {"align": "right", "indent": 2} if numeric else {}
+            sheet.write_string(0, column, str(label), self._format(**_HEAD, **side))
             if numeric:
                 self._number_column(sheet, column, values)
             elif label == TABLES[name].STATUS:
@@ -179,7 +181,7 @@ class Workbook:
                 self._text_column(sheet, column, shown)
 
     def _number_column(self, sheet: Worksheet, column: int, values: pd.Series) -> None:
-        plain = self._format(num_format="0", **_LINES)
+        plain = self._format(num_format="0", align="right", indent=2, **_LINES)
         for row, value in enumerate(values.tolist(), start=1):
             if pd.isna(value):
                 sheet.write_blank(row, column, None, plain)
@@ -188,8 +190,7 @@ class Workbook:
 
     def _status_column(self, sheet: Worksheet, column: int, name: str, values: pd.Series) -> None:
         formats = {
-            status: self._format(indent=1, **_LINES, **_COLOURS[tone(name, status)])
-            for status in values.unique()
+            status: self._format(indent=1, **_LINES, **_COLOURS[tone(name, status)]) for status in values.unique()
         }
         for row, status in enumerate(values.tolist(), start=1):
             sheet.write_string(row, column, status, formats[status])

@@ -32,9 +32,7 @@ def write_csv(tables: Mapping[str, "pd.DataFrame"], directory: Path) -> list[Pat
     return paths
 
 
-def write_xlsx(
-    tables: Mapping[str, "pd.DataFrame"], path: Path, title: str, facts: Mapping[str, str]
-) -> None:
+def write_xlsx(tables: Mapping[str, "pd.DataFrame"], path: Path, title: str, facts: Mapping[str, str]) -> None:
     """Write one workbook: a sheet `summary`, then a sheet for each table, named the same.
 
     Args:

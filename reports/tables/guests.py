@@ -37,9 +37,7 @@ def table(before: pd.DataFrame, after: pd.DataFrame, unreachable: Iterable[str])
     here = was.merge(now, on=["cell", "host", "uuid"], how="outer", suffixes=("_b", "_a"), indicator=True)
     only_before = _one_side(here, "left_only", "_b")
     only_after = _one_side(here, "right_only", "_a")
-    moved = only_before.drop(columns=["cell", "host"]).merge(
-        only_after, on="uuid", how="inner", suffixes=("_b", "_a")
-    )
+    moved = only_before.drop(columns=["cell", "host"]).merge(only_after, on="uuid", how="inner", suffixes=("_b", "_a"))
     stayed = here[(here["_merge"] == "both") | ~here["uuid"].isin(moved["uuid"])]
     rows = pd.concat([stayed, moved.assign(_merge="both")], ignore_index=True)
 

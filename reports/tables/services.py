@@ -45,9 +45,7 @@ def table(
     """
     want = frames.take(expected, ["cell", "host", "service", "expected", "binary"])
     have = frames.take(actual, ["host", "service", "actual", "boot"])
-    rows = want.merge(
-        have.drop_duplicates(["host", "service"], keep="last"), on=["host", "service"], how="left"
-    )
+    rows = want.merge(have.drop_duplicates(["host", "service"], keep="last"), on=["host", "service"], how="left")
     silent = rows["host"].isin(list(unreachable)) | ~rows["host"].isin(have["host"])
     rows.loc[silent, ["actual", "boot"]] = np.nan
     rows["actual"] = rows["actual"].fillna("")
