@@ -3,6 +3,7 @@
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -139,7 +140,7 @@ def guest_rows(nodes: Sequence[Node], answers: Answers) -> list[dict[str, Any]]:
             "uuid": guest.uuid,
             "boot_id": facts.boot_id,
             "start_ticks": guest.start_ticks,
-            "started_at": guest.started,
+            "started_at": datetime.fromtimestamp(guest.started, UTC).isoformat(timespec="seconds"),
         }
         for node, facts in known
         if facts
