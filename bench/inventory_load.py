@@ -54,7 +54,9 @@ def main() -> int:
         measure(directory)  # imports and caches
         times = [measure(directory) for _ in range(5)]
     best = min(times)
-    print(f"inventory_load: {HOSTS:,} hosts in {best:.3f} s (limit {LIMIT_S} s; five loads, {max(times):.3f} s at most)")
+    print(
+        f"inventory_load: {HOSTS:,} hosts in {best:.3f} s (limit {LIMIT_S} s; five loads, {max(times):.3f} s at most)"
+    )
     return 0 if best < LIMIT_S else 1
 
 

@@ -158,11 +158,9 @@ class Cloud:
         for node in self.nodes:
             host = read.hosts[node.name]
             options = dict(host.connection_options)
-            if inherited or SSH in options:  # the inventory has its own say: over cloud.yaml's
-                said = host.get_connection_parameters(SSH)
-                options[SSH] = ConnectionOptions(**_own(said), extras={**extras, **(said.extras or {})})
-            else:
-                options[SSH] = ConnectionOptions(extras=dict(extras))
+            said = host.get_connection_parameters(SSH) if inherited else options.get(SSH, ConnectionOptions())
+            # What the inventory says goes before cloud.yaml.
+            options[SSH] = ConnectionOptions(**_own(said), extras={**extras, **(said.extras or {})})
             if "database" in node.roles:
                 options[MYSQL] = _DatabaseOptions(self)
             hosts[node.name] = Host(

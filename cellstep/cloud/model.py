@@ -98,7 +98,7 @@ class InventoryConfig(_Strict):
     plugin: Literal["cellstep_cells", "SimpleInventory"] = Field(
         default="cellstep_cells", description="Nornir inventory plugin: cellstep_cells, or Nornir's own SimpleInventory"
     )
-    options: dict[str, str] = Field(
+    options: dict[str, Line] = Field(
         default_factory=dict,
         description="cellstep_cells: path; SimpleInventory: host_file, group_file, defaults_file, encoding",
     )

@@ -4,7 +4,8 @@ from pathlib import Path
 
 from cellstep.errors import ConfigurationError
 from cellstep.releases.model import Component, PackageFact, Release, SchemaFact, ServiceFact
-from plugins.inventory.document import read, validate
+from plugins.inventory.document import expand_home, read
+from plugins.inventory.validation import validate
 
 __all__ = ["Component", "PackageFact", "Release", "SchemaFact", "ServiceFact", "load_release", "release_names"]
 
@@ -29,8 +30,8 @@ def load_release(name_or_path: str, *, directory: Path | None = None) -> Release
     if name_or_path in release_names():
         path = _HERE / f"{name_or_path}.yaml"
     else:
-        path = (directory or Path()) / Path(name_or_path).expanduser()
-        if not path.is_file():
+        path = (directory or Path()) / expand_home(name_or_path)
+        if not _is_file(path):
             known = ", ".join(release_names())
             raise ConfigurationError(
                 [f"there is no release '{name_or_path}'; write one of {known}, or the path of a file"]
@@ -38,5 +39,12 @@ def load_release(name_or_path: str, *, directory: Path | None = None) -> Release
     document = read(path)
     release = validate(Release, document)
     if release is None or document.faults:
-        raise ConfigurationError([str(fault) for fault in document.faults])
+        raise ConfigurationError(list(map(str, document.in_order())))
     return release
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a name of some thousand letters
+        return False

@@ -21,7 +21,7 @@ from nornir.core.inventory import (
     ParentGroups,
 )
 
-from plugins.inventory.document import Document, InventoryError, Location, read
+from plugins.inventory.document import Document, InventoryError, Location, expand_home, read
 from plugins.inventory.model import TOP, Cell, HostException, InventoryFile
 from plugins.inventory.ranges import RangeError, expand, fold
 from plugins.inventory.validation import nearest, validate
@@ -51,7 +51,7 @@ class CellsInventory:
     """
 
     def __init__(self, path: str | Path = "inventory.yaml", name: str | None = None) -> None:
-        self._path = Path(path).expanduser()
+        self._path = expand_home(path)
         self._name = name
 
     def load(self) -> Inventory:
@@ -64,14 +64,16 @@ class CellsInventory:
         model = validate(InventoryFile, document, fill={"data_centre": "unknown", "roles": {}, "top": _NO_CELL})
         entries = _Check(document, model).entries() if model is not None else []
         if document.faults:
-            raise InventoryError(document.faults)
+            raise InventoryError(document.in_order())
         assert model is not None  # noqa: S101 - no faults, so there is a model
         return _inventory(model, entries)
 
 
-def natural(name: str) -> tuple[tuple[int, int | str], ...]:
-    """Sorting key by which n2 stands before n10."""
-    return tuple((0, int(part)) if part.isdigit() else (1, part) for part in _DIGITS.split(name) if part)
+def natural(name: str) -> list[str | int]:
+    """Sorting key by which n2 stands before n10: texts and numbers in turn."""
+    parts: list[str | int] = list(_DIGITS.split(name))
+    parts[1::2] = map(int, parts[1::2])
+    return parts
 
 
 class _Check:

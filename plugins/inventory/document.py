@@ -16,7 +16,7 @@ from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 Location = tuple[str | int, ...]
 
-MAX_VALUES = 2_000_000  # aliases can make a small file enormous; no cloud is described by more values
+MAX_REPEATS = 100_000  # values that aliases repeat; they can make a small file enormous
 
 
 @dataclass(frozen=True)
@@ -66,6 +66,10 @@ class Document:
         self.faults.append(Fault(self.name, self.line(location), text))
         self._wrong.append(tuple(location))
 
+    def in_order(self) -> list[Fault]:
+        """The faults by line."""
+        return sorted(self.faults, key=lambda fault: fault.line or 0)
+
     def wrong_in(self, location: Location) -> bool:
         """Whether anything at `location` or inside it has a fault."""
         return any(place[: len(location)] == location for place in self._wrong)
@@ -77,6 +81,14 @@ class InventoryError(Exception):
     def __init__(self, faults: Iterable[Fault]) -> None:
         self.faults = list(faults)
         super().__init__("\n".join(map(str, self.faults)))
+
+
+def expand_home(path: str | Path) -> Path:
+    """The path with `~` expanded; one of a user who is not there stays as it is, and so names no file."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        return Path(path)
 
 
 def read(path: Path, name: str | None = None) -> Document:
@@ -95,13 +107,13 @@ def read(path: Path, name: str | None = None) -> Document:
     except FileNotFoundError:
         document.faults.append(Fault(document.name, None, f"there is no such file ({path}); create it"))
         return document
-    except OSError as error:
-        reason = (error.strerror or "unreadable").lower()
-        document.faults.append(Fault(document.name, None, f"cannot be read: {reason}; make it a readable file"))
-        return document
     except UnicodeDecodeError as error:
         line = error.object[: error.start].count(b"\n") + 1
         document.faults.append(Fault(document.name, line, "is not UTF-8 text; save it as UTF-8"))
+        return document
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+        reason = (getattr(error, "strerror", None) or "unreadable").lower()
+        document.faults.append(Fault(document.name, None, f"cannot be read: {reason}; make it a readable file"))
         return document
     try:
         root = YAML(typ="safe", pure=True).compose(text)
@@ -140,14 +152,16 @@ class _Reader:
     def __init__(self, document: Document) -> None:
         self._document = document
         self._open: set[int] = set()
-        self._count = 0
+        self._seen: set[int] = set()
+        self._repeats = 0
 
     def value(self, node: Node, place: Location) -> Any:
         """The node's value; lists and mappings with all that is in them."""
         self._document._lines.setdefault(place, node.start_mark.line + 1)  # noqa: SLF001 - filled here alone
-        self._count += 1
-        if self._count > MAX_VALUES:
-            raise ValueError("too many values")
+        self._repeats += id(node) in self._seen
+        if self._repeats > MAX_REPEATS:
+            raise ValueError("aliases repeat too much")
+        self._seen.add(id(node))
         if isinstance(node, ScalarNode):
             return self._scalar(node, place)
         if id(node) in self._open:

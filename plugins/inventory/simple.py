@@ -5,20 +5,19 @@ same rules as inventory.yaml first; what a host's `cell`, `roles` and `data_cent
 group's, or in the defaults.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from nornir.core.inventory import Group, Host, Inventory
+from nornir.core.inventory import Group, Host, Hosts, Inventory
 from nornir.plugins.inventory.simple import SimpleInventory
 from pydantic import BaseModel, ConfigDict, Field, RootModel
 
+from plugins.inventory.cells import CONTROLLER, natural
 from plugins.inventory.document import Document, InventoryError, read
 from plugins.inventory.model import TOP, Port
 from plugins.inventory.ranges import NAME, fold
 from plugins.inventory.validation import did_you_mean, validate
-
-CONTROLLER = "controller"
 
 
 class _Strict(BaseModel):
@@ -62,7 +61,8 @@ def load_simple(host_file: Path, group_file: Path | None, defaults_file: Path | 
         root: the folder that messages leave out of paths.
 
     Returns:
-        the inventory; every host has the three in its own data, and is in the group of each.
+        the inventory, top cell first, cells in order of appearance; every host has the three in its own data, and is
+        in the group of each.
 
     Raises:
         InventoryError: with every fault of the three files.
@@ -79,7 +79,13 @@ def load_simple(host_file: Path, group_file: Path | None, defaults_file: Path | 
     inventory = SimpleInventory(str(host_file), str(group_file or missing), str(defaults_file or missing)).load()
     _Cells(inventory, hosts).check()
     _refuse((hosts,))
-    return inventory
+    cells = {cell: place for place, cell in enumerate(dict.fromkeys([TOP, *_each(inventory, "cell")]))}
+    in_order = sorted(inventory.hosts.items(), key=lambda item: (cells[item[1].data["cell"]], natural(item[0])))
+    return Inventory(hosts=Hosts(in_order), groups=inventory.groups, defaults=inventory.defaults)
+
+
+def _each(inventory: Inventory, key: str) -> Iterator[str]:
+    return (host.data[key] for host in inventory.hosts.values())
 
 
 def _name(path: Path, root: Path) -> str:
@@ -87,7 +93,7 @@ def _name(path: Path, root: Path) -> str:
 
 
 def _refuse(documents: Iterable[Document]) -> None:
-    if faults := [fault for document in documents for fault in document.faults]:
+    if faults := [fault for document in documents for fault in document.in_order()]:
         raise InventoryError(faults)
 
 

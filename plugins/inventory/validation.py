@@ -13,6 +13,8 @@ from plugins.inventory.document import Document, Location, one_line
 
 Model = TypeVar("Model", bound=BaseModel)
 
+_KEY = "[key]"  # pydantic's place of a mapping's key that is wrong
+
 
 def nearest(word: str, known: Iterable[str]) -> str | None:
     """The known word which `word` was probably meant to be, or None."""
@@ -61,15 +63,30 @@ def validate(
     data = copy.deepcopy(document.data)
     handled: set[Location] = set()
     while True:
+        before = repr(data)
         try:
             return model.model_validate(data, context=dict(context or {}))
         except ValidationError as error:
+            misspelt = {place for details in error.errors() if (place := _meant(model, details))}
             for details in error.errors():
                 place = details["loc"]
-                if place not in handled:
+                if place not in handled and place not in misspelt:
                     document.fault(place, explain(model, details))
-                if not _mend(data, place, details["type"] == "missing", handled, fill or {}):
-                    return None
+            mended = [
+                _mend(data, details["loc"], details["type"] == "missing", handled, fill or {})
+                for details in error.errors()
+            ]
+            if not all(mended):
+                return None
+            if repr(data) == before:
+                return None
+
+
+def _meant(model: type[BaseModel], details: Any) -> Location | None:
+    """Where an unknown key should have stood, by its nearest known one: that one is misspelt, not missing."""
+    *inside, key = details["loc"] or ("",)
+    guess = nearest(str(key), _keys(model, tuple(inside))) if details["type"] == "extra_forbidden" else None
+    return (*inside, guess) if guess else None
 
 
 def _mend(data: Any, place: Location, is_missing: bool, handled: set[Location], fill: Mapping[str, Any]) -> bool:
@@ -100,7 +117,7 @@ def _mend(data: Any, place: Location, is_missing: bool, handled: set[Location], 
 
 def _down_to_list(place: Location) -> Location:
     for depth, part in enumerate(place):
-        if isinstance(part, int):
+        if isinstance(part, int) or part == _KEY:
             return place[:depth]
     return place
 
@@ -114,50 +131,54 @@ def _inside(data: Any, path: Location) -> Any:
 def explain(model: type[BaseModel], details: Any) -> str:
     """One of pydantic's errors in an operator's words, with what to write instead."""
     location: Location = details["loc"]
-    name = ".".join(map(str, location)) or "the file"
     given, kind, context = details.get("input"), details["type"], details.get("ctx", {})
     if kind in {"extra_forbidden", "missing"}:
-        inside = ".".join(map(str, location[:-1]))
-        where = f" in {inside}" if inside else ""
+        where = f" in {_name(location[:-1])}" if location[:-1] else ""
         if kind == "missing":
             return f"'{location[-1]}' is missing{where}; write it"
         hint = did_you_mean(str(location[-1]), _keys(model, location[:-1]), "keys")
         return f"unknown key '{location[-1]}'{where}{hint}"
+    if location[-1:] == (_KEY,):
+        location = location[:-2]
+        if kind == "literal_error":
+            return f"unknown key '{one_line(str(given))}' in {_name(location)}; write {context['expected']}"
     if kind == "value_error":
-        return f"{name}: {context['error']}"
-    if kind == "literal_error" and location[-1:] == ("[key]",):
-        return (
-            f"unknown key '{one_line(str(given))}' in {'.'.join(map(str, location[:-2]))}; write {context['expected']}"
-        )
-    return f"{name} is {_called(given)}; {_wanted(details)}"
+        return f"{_name(location)}: {context['error']}"
+    return f"{_name(location)} is {_called(given)}; write {_wanted(details)}"
+
+
+def _name(location: Location) -> str:
+    """The place in words: `ssh.username`, `cell01.roles` (cells are known by their names alone)."""
+    return ".".join(map(str, location)).removeprefix("cells.") or "the file"
+
+
+_WANTED = {
+    "dict_type": "a mapping of keys and values",
+    "model_type": "a mapping of keys and values",
+    "list_type": "a list",
+    "float_type": "a number",
+    "finite_number": "a finite number",
+    "too_short": "at least one item",
+    "bool_type": "true or false",
+    "bool_parsing": "true or false",
+    "int_type": "a whole number",
+    "int_parsing": "a whole number",
+    "int_from_float": "a whole number",
+}
+_LIMITS = {"gt": "more than {}", "ge": "{} or more", "lt": "less than {}", "le": "{} or less"}
 
 
 def _wanted(details: Any) -> str:
     """What to write instead of a value of the wrong type or size."""
-    kind: str = details["type"]
-    given = details.get("input")
-    message = details["msg"].removeprefix("Input should be ")
+    kind, context = details["type"], details.get("ctx", {})
     if kind == "literal_error":
-        wanted = details["ctx"]["expected"]
-    elif kind in {"dict_type", "model_type", "model_attributes_type"}:
-        wanted = "a mapping of keys and values"
-    elif kind == "list_type":
-        wanted = "a list"
-    elif kind in {"string_type", "path_type"}:
-        wanted = "it in quotes" if isinstance(given, int | float) else "text"
-    elif kind.startswith("int"):
-        wanted = "a whole number"
-    elif kind.startswith("bool"):
-        wanted = "true or false"
-    elif kind in {"float_type", "float_parsing"}:
-        wanted = "a number"
-    elif kind.startswith(("greater", "less", "finite")):
-        wanted = message if message.startswith("a ") else f"a number {message}"
-    elif kind == "too_short":
-        wanted = "at least one item"
-    else:
-        wanted = f"otherwise: {one_line(details['msg'])}"
-    return f"write {wanted}"
+        return str(context["expected"])
+    if kind in {"string_type", "path_type"}:
+        return "it in quotes" if isinstance(details.get("input"), int | float) else "text"
+    for limit, text in _LIMITS.items():
+        if limit in context:
+            return text.format(f"{context[limit]:g}")
+    return _WANTED.get(kind) or f"otherwise: {one_line(details['msg'])}"
 
 
 def _called(value: Any) -> str:
