@@ -4,19 +4,11 @@ import datetime as dt
 
 import pandas as pd
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from reports.tables import TABLES, findings, frames, guests, hosts, quotas, rpms, services, volumes
+from tests.support.facts import beat, guest, have, host, package, service, state, statuses, usage, use, volume
 
 Frame = pd.DataFrame
-
-
-def statuses(table, *key):
-    """The status by one or more of the row's columns."""
-    column = "state" if "state" in table.columns else "status"
-    keys = table[list(key)].itertuples(index=False, name=None) if len(key) > 1 else table[key[0]]
-    return dict(zip(keys, table[column], strict=True))
 
 
 EMPTY = {
@@ -37,67 +29,6 @@ FULL = {
     "guests": lambda: guests.table(Frame([guest("u")]), Frame([guest("u")]), set()),
     "hosts": lambda: hosts.table([host("s", "top", "h")]),
 }
-
-
-def package(host, cell="top", expected="2013.2.1-1.el6", name="python-nova"):
-    return {"cell": cell, "host": host, "role": "controller", "package": name, "expected": expected}
-
-
-def have(host, installed="2013.2.1-1.el6", name="python-nova"):
-    return {"host": host, "package": name, "installed": installed}
-
-
-def service(host, name="nova-cells", expected="running", binary="nova-cells", cell="top"):
-    return {"cell": cell, "host": host, "service": name, "expected": expected, "binary": binary}
-
-
-def state(host, actual="running", name="nova-cells", boot="on"):
-    return {"host": host, "service": name, "actual": actual, "boot": boot}
-
-
-def beat(host, age, binary="nova-cells", cell="top"):
-    return {"cell": cell, "host": host, "binary": binary, "age_s": age}
-
-
-def volume(number, name="data", project="p", status="available", size=1, attached=None):
-    return {
-        "id": number,
-        "name": name,
-        "project_id": project,
-        "status": status,
-        "size_gib": size,
-        "attached_to": attached,
-    }
-
-
-def usage(number, resource, in_use, project="p", user="u", reserved=0):
-    return {
-        "id": number,
-        "project_id": project,
-        "user_id": user,
-        "resource": resource,
-        "in_use": in_use,
-        "reserved": reserved,
-    }
-
-
-def use(resource, actual, project="p", user="u"):
-    return {"project_id": project, "user_id": user, "resource": resource, "actual": actual}
-
-
-def guest(uuid, host="h1", boot="b1", ticks=100, started=1391400000, cell="cell01"):
-    return {
-        "cell": cell,
-        "host": host,
-        "uuid": uuid,
-        "boot_id": boot,
-        "start_ticks": ticks,
-        "started_at": started,
-    }
-
-
-def host(step, cell, name, state="ok", **more):
-    return {"step": step, "cell": cell, "host": name, "state": state, **more}
 
 
 # --- all tables ---
@@ -384,68 +315,3 @@ def test_hosts_keep_the_order_of_the_steps():
     assert findings("hosts", table)["state"].tolist() == ["unreachable", "not_run"]
     assert table.loc[2, "attempts"] == 2
     assert table.loc[0, ["started_at", "finished_at", "detail"]].tolist() == ["2026-01-31T02:03:04Z", "", ""]
-
-
-# --- random facts against plain loops ---
-
-_NAME = st.sampled_from(["h1", "h2", "h3"])
-_VERSION = st.sampled_from(["1.0-1", "1.0-2", "1:0.9-1", "1.0"])
-_INSTALLED = st.sampled_from(["1.0-1", "1.0-2", "1:0.9-1", "2.0-1"])
-
-
-@settings(max_examples=60, deadline=None)
-@given(
-    st.dictionaries(st.tuples(_NAME, st.sampled_from("pqr")), _VERSION),
-    st.dictionaries(st.tuples(_NAME, st.sampled_from("pqrs")), _INSTALLED),
-    st.sets(_NAME),
-)
-def test_rpms_by_plain_loops(expected, installed, unreachable):
-    words = {"1.0-1": 1, "1.0-2": 2, "2.0-1": 3, "1:0.9-1": 4}  # from the oldest on
-    table = rpms.table(
-        Frame([package(name, expected=text, name=what) for (name, what), text in expected.items()]),
-        Frame([have(name, text, what) for (name, what), text in installed.items()]),
-        unreachable,
-    )
-
-    def status(key, want):
-        if key[0] in unreachable:
-            return "unreachable"
-        if key not in installed:
-            return "missing"
-        found = installed[key]
-        if want == "1.0" and found in ("1.0-1", "1.0-2"):
-            return "ok"
-        difference = words[found] - words.get(want, 1.5)
-        return "ok" if not difference else "older" if difference < 0 else "newer"
-
-    assert statuses(table, "host", "package") == {key: status(key, want) for key, want in expected.items()}
-
-
-@settings(max_examples=60, deadline=None)
-@given(
-    st.dictionaries(_NAME, st.tuples(st.sampled_from(["running", "stopped"]), st.sampled_from(["", "nova-cells"]))),
-    st.dictionaries(_NAME, st.sampled_from(["running", "stopped"])),
-    st.dictionaries(_NAME, st.none() | st.integers(0, 120)),
-    st.sets(_NAME),
-)
-def test_services_by_plain_loops(expected, actual, ages, unreachable):
-    table = services.table(
-        Frame([service(name, expected=want, binary=binary) for name, (want, binary) in expected.items()]),
-        Frame([state(name, found) for name, found in actual.items()]),
-        Frame([beat(name, age) for name, age in ages.items()]),
-        unreachable,
-        60,
-    )
-
-    def status(name, want, binary):
-        if name in unreachable or name not in actual:
-            return "unreachable"
-        if want != actual[name]:
-            return actual[name]
-        if want == "running" and binary and name not in ages:
-            return "unregistered"
-        if want == "running" and binary and (ages[name] is None or ages[name] > 60):
-            return "stale"
-        return "ok"
-
-    assert statuses(table, "host") == {name: status(name, *rest) for name, rest in expected.items()}

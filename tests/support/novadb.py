@@ -1,0 +1,100 @@
+"""Nova's tables that count for quotas, on a scratch MariaDB, and a task that reads them."""
+
+import pandas as pd
+
+from reports.tables import quotas
+from tasks.quotas import read
+
+STAMPS = "created_at datetime, updated_at datetime, deleted_at datetime"
+KEY = f"{STAMPS}, id int NOT NULL AUTO_INCREMENT PRIMARY KEY, deleted int"
+TEXT = "varchar(255)"
+# What nova's tables have of the columns counted; `{user}` is Havana's.
+SCHEMA = f"""
+CREATE TABLE instances ({KEY}, user_id {TEXT}, project_id {TEXT}, vm_state {TEXT}, memory_mb int, vcpus int,
+  uuid varchar(36) UNIQUE);
+CREATE TABLE security_groups ({KEY}, name {TEXT}, user_id {TEXT}, project_id {TEXT});
+CREATE TABLE floating_ips ({KEY}, address varchar(39), project_id {TEXT}, auto_assigned tinyint(1));
+CREATE TABLE fixed_ips ({KEY}, address varchar(39), instance_uuid varchar(36),
+  FOREIGN KEY (instance_uuid) REFERENCES instances (uuid));
+CREATE TABLE quota_usages ({KEY}, project_id {TEXT}, resource {TEXT}, in_use int NOT NULL,
+  reserved int NOT NULL, until_refresh int {{user}});
+CREATE TABLE reservations ({KEY}, uuid varchar(36) NOT NULL, usage_id int NOT NULL, project_id {TEXT},
+  resource {TEXT}, delta int NOT NULL, expire datetime {{user}},
+  FOREIGN KEY (usage_id) REFERENCES quota_usages (id));
+"""
+TABLES = ("reservations", "quota_usages", "fixed_ips", "floating_ips", "security_groups", "instances")
+DATABASES = {"havana": ", user_id varchar(255)", "grizzly": ""}
+PER_USER = ("instances", "cores", "ram", "security_groups")
+
+
+def clean(task, database):
+    with task.mysql.transaction(database) as cursor:
+        for table in TABLES:
+            cursor.execute(f"DELETE FROM {table}")  # noqa: S608 - names of this file
+
+
+def fill(task, database, content):
+    """Insert rows: a dict of table to a list of dicts."""
+    with task.mysql.transaction(database) as cursor:
+        for table, rows in content.items():
+            userless = database == "grizzly" and table in ("quota_usages", "reservations")
+            for row in rows:
+                columns = [column for column in row if column != "user_id" or not userless]
+                marks = ", ".join(["%s"] * len(columns))
+                names = ", ".join(columns)
+                sql = f"INSERT INTO {table} ({names}) VALUES ({marks})"  # noqa: S608 - names of this file
+                cursor.execute(sql, tuple(row[column] for column in columns))
+
+
+def everything(task, database):
+    return {
+        "quota_usages": task.mysql.query("SELECT * FROM quota_usages ORDER BY id", database=database),
+        "reservations": task.mysql.query("SELECT * FROM reservations ORDER BY id", database=database),
+    }
+
+
+def check(task, database):
+    """Facts, the table, and its rows as the repair wants them."""
+    facts = read(task, database=database).result
+    frames = [pd.DataFrame(facts[name]) for name in ("usages", "actual", "reservations")]
+    return (
+        facts,
+        quotas.table(*frames, per_user=facts["per_user"]),
+        quotas.records(*frames, per_user=facts["per_user"]),
+    )
+
+
+def instance(number, user="u1", project="p1", vcpus=2, memory_mb=512, deleted=0, **more):
+    return {
+        "uuid": f"i-{number}",
+        "user_id": user,
+        "project_id": project,
+        "vcpus": vcpus,
+        "memory_mb": memory_mb,
+        "deleted": deleted,
+        **more,
+    }
+
+
+def usage(number, resource, in_use, user="u1", project="p1", reserved=0, deleted=0, **more):
+    return {
+        "id": number,
+        "project_id": project,
+        "user_id": user,
+        "resource": resource,
+        "in_use": in_use,
+        "reserved": reserved,
+        "deleted": deleted,
+        **more,
+    }
+
+
+def reservation(number, usage_id, delta, deleted=0, **more):
+    return {
+        "id": number,
+        "uuid": f"r-{number}",
+        "usage_id": usage_id,
+        "delta": delta,
+        "deleted": deleted,
+        **more,
+    }
