@@ -34,8 +34,8 @@ class Fault:
     text: str
 
     def __str__(self) -> str:
-        where = self.file if self.line is None else f"{self.file}:{self.line}"
-        return f"{where}: {self.text}"
+        line = "" if self.line is None else f":{self.line}"
+        return f"{one_line(self.file)}{line}: {one_line(self.text, 600)}"
 
 
 @dataclass
@@ -141,9 +141,10 @@ def _not_yaml(name: str, error: YAMLError) -> Fault:
     return Fault(name, line, f"is not YAML: {one_line(problem)}{hint}")
 
 
-def one_line(text: str) -> str:
-    """A text of unknown length and lines, fit for a message."""
-    return " ".join(text.split())[:200]
+def one_line(text: str, limit: int = 200) -> str:
+    """A text of unknown length, lines and control characters, fit for a message."""
+    clean = " ".join("".join(letter if letter.isprintable() else " " for letter in text[: limit * 2]).split())
+    return clean if len(clean) <= limit else f"{clean[:limit]}..."
 
 
 class _Reader:

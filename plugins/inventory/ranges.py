@@ -62,16 +62,16 @@ def _expand_part(part: str) -> list[str]:
     try:
         names = [str(name) for name in NodeSet(part, resolver=RESOLVER_NOGROUP)]
     except NodeSetException as error:
-        raise RangeError(f"malformed range '{part[:80]}'; {' '.join(str(error).split())[:120]}") from error
+        raise RangeError(f"malformed range {part[:80]!r}; {' '.join(str(error).split())[:120]}") from error
     _name(names[0])
     if len(names) != count:
-        raise RangeError(f"range '{part[:80]}' names a node twice; write each number once")
+        raise RangeError(f"range {part[:80]!r} names a node twice; write each number once")
     return names
 
 
 def _name(text: str) -> str:
     if not NAME.fullmatch(text):
-        raise RangeError(f"'{text[:80]}' is not a node's name; {_NAME_HELP}")
+        raise RangeError(f"{text[:80]!r} is not a node's name; {_NAME_HELP}")
     return text
 
 
@@ -81,10 +81,10 @@ def _size(part: str) -> int:
         return 1
     pieces = _PIECES.findall(part)
     if "".join(pieces) != part:
-        raise RangeError(f"malformed range '{part[:80]}'; {_help(part)}")
+        raise RangeError(f"malformed range {part[:80]!r}; {_help(part)}")
     count = math.prod(_count(piece, part) for piece in pieces if piece.startswith("["))
     if count > MAX_NODES:
-        raise RangeError(f"range '{part[:80]}' has {count} nodes, the limit is {MAX_NODES}; look for a digit too many")
+        raise RangeError(f"range {part[:80]!r} has {count} nodes, the limit is {MAX_NODES}; look for a digit too many")
     return count
 
 
@@ -105,18 +105,18 @@ def _count(bracket: str, part: str) -> int:
     for step in bracket[1:-1].split(","):
         match = _STEP.fullmatch(step)
         if match is None:
-            what = f"'{step[:40]}'" if step else "nothing"
-            raise RangeError(f"malformed range '{part[:80]}': {what} between brackets; write for instance [001-200]")
+            what = f"{step[:40]!r}" if step else "nothing"
+            raise RangeError(f"malformed range {part[:80]!r}: {what} between brackets; write for instance [001-200]")
         first, last, every = match.groups()
         last = first if last is None else last
         if int(last) < int(first):
-            raise RangeError(f"malformed range '{part[:80]}': it counts down; write [{last}-{first}]")
+            raise RangeError(f"malformed range {part[:80]!r}: it counts down; write [{last}-{first}]")
         if len(last) != len(first) and ((first.startswith("0") and first != "0") or last.startswith("0")):
             width = max(len(first), len(last))
             raise RangeError(
-                f"malformed range '{part[:80]}': numbers of different width; write [{first:0>{width}}-{last:0>{width}}]"
+                f"malformed range {part[:80]!r}: numbers of different width; write [{first:0>{width}}-{last:0>{width}}]"
             )
         if every is not None and int(every) == 0:
-            raise RangeError(f"malformed range '{part[:80]}': a step of 0; write for instance [1-9/2]")
+            raise RangeError(f"malformed range {part[:80]!r}: a step of 0; write for instance [1-9/2]")
         count += (int(last) - int(first)) // int(every or 1) + 1
     return count
