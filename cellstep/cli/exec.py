@@ -182,7 +182,7 @@ def show(answers: Answers, cloud: Cloud) -> None:
             # nornir-utils prints a result under its host's name: here that of all who gave it.
             host = Host(f"{cloud.fold(names)} ({len(names)})")
             failed = answer.state == FAILED
-            result = Result(host, answer.text.rstrip("\n"), failed=failed, name=f"exit {answer.status}")
+            result = Result(host, answer.text.rstrip("\n"), failed=failed, name=f"exit {answer.status} ")
             result.severity_level = logging.ERROR if failed else logging.INFO
             result.changed = None  # type: ignore[assignment] # print_result leaves it out: we cannot know
             print_result(result)
