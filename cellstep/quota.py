@@ -4,6 +4,7 @@ from pathlib import Path
 
 from nornir.core.task import Result, Task
 
+from reports.writers import replacing
 from tasks import quotas
 from tasks.holds import changed, skipped, unchanged
 
@@ -30,7 +31,8 @@ def repair(task: Task, *, database: str, undo: Path) -> Result:
 
     def keep(text: str) -> None:
         undo.parent.mkdir(parents=True, exist_ok=True)
-        undo.write_text(text, encoding="utf-8")
+        with replacing(undo) as scratch:
+            scratch.write_text(text, encoding="utf-8")
 
     quotas.apply(task, repair=repair_plan, database=database, keep_undo=keep)
     return changed(task, f"changed {len(repair_plan.changes)} rows; undo with {undo}")

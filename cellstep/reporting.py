@@ -35,7 +35,8 @@ def write(folder: Path, stage: str, tables: "Mapping[str, pd.DataFrame]", title:
 
 
 def point_latest(folder: Path) -> None:
-    """Let `latest` point to a folder beside it, at once: there is always one."""
+    """Make the folder, and let `latest` beside it point to it, at once: there is always one."""
+    folder.mkdir(parents=True, exist_ok=True)
     scratch = folder.parent / f".latest-{folder.name}"
     scratch.unlink(missing_ok=True)
     scratch.symlink_to(folder.name)

@@ -102,6 +102,7 @@ def start(
         CellstepError: with the exit code that fits; the journal has what was done.
     """
     runbook = runbook_of(request.stage, cloud)
+    cloud.database_password()  # a file that cannot be read is better known now than at the first database
     options = request.options
     nodes = select(cloud, options.limit) if options.limit else cloud.nodes
     first = find_step(runbook, request.begin) if request.begin else 0
@@ -139,6 +140,7 @@ def resume(
     cloud: Cloud, display: Display, confirm: Callable[[Step], bool], stopping: threading.Event
 ) -> Finished | None:
     """Go on with the last run where it stopped; None when there is nothing to go on with."""
+    cloud.database_password()
     with locked(lock_path(cloud), "resume"):
         journal = open_journal(cloud)
         last = journal.last_run()
@@ -245,6 +247,7 @@ def verify(cloud: Cloud, stage: str, tables: Collection[str], limit: str, output
         UsageError: no such table or node.
     """
     runbook_of(stage, cloud)
+    cloud.database_password()
     unknown = sorted(set(tables) - set(verification.TABLES))
     if unknown:
         raise UsageError(f"there is no table “{unknown[0]}”; the tables are: {', '.join(verification.TABLES)}")

@@ -8,6 +8,7 @@ from cellstep import __version__
 from cellstep.cli import lab as lab_commands
 from cellstep.cli import quota, run, verify
 from cellstep.cli.config import app as config_app
+from cellstep.cli.exec import exec_
 from cellstep.cli.inventory import inventory
 from cellstep.cli.output import reported
 
@@ -47,6 +48,7 @@ app.command(rich_help_panel=UPGRADE)(verify.verify)
 app.add_typer(quota.app, name="quota", rich_help_panel=UPGRADE)
 app.command(rich_help_panel=LOOK)(inventory)
 app.add_typer(config_app, name="config", rich_help_panel=LOOK)
+app.command(name="exec", rich_help_panel=LOOK)(exec_)
 app.add_typer(lab_commands.app, name="lab", rich_help_panel=TRY)
 
 

@@ -1,0 +1,79 @@
+"""A lab for tests: brought up once a module, its cloud's folder, and cellstep as its users call it."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from lab.check import check_machine
+
+CELLSTEP = [sys.executable, "-P", "-m", "cellstep"]
+
+
+@dataclass(frozen=True)
+class TestLab:
+    """A lab that is up."""
+
+    __test__ = False  # pytest: not a test class
+
+    name: str
+    cloud: Path
+
+    def cellstep(self, *arguments: str, expect: int | None = 0, timeout: float = 600) -> str:
+        """Call the command on this lab's cloud; fails unless it ends with the exit code. Returns all it printed."""
+        done = subprocess.run(
+            [*CELLSTEP, *arguments],
+            check=False,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            env={"CELLSTEP_CLOUD": str(self.cloud), "CELLSTEP_LAB": self.name, "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"},
+            stdin=subprocess.DEVNULL,
+        )
+        said = done.stdout + done.stderr
+        assert expect is None or done.returncode == expect, f"exit {done.returncode}, not {expect}:\n{said}"
+        return said
+
+    def on(self, host: str, script: str, expect: int | None = 0) -> str:
+        """Run a script on a host of the lab."""
+        return self.cellstep("lab", "exec", host, "--", script, expect=expect)
+
+    def fault(self, host: str, kind: str) -> None:
+        self.cellstep("lab", "fault", host, kind)
+
+    def clear(self, host: str) -> None:
+        self.cellstep("lab", "fault", host, "--clear")
+
+    def sql(self, host: str, statement: str) -> str:
+        """Run SQL on a database host, as root by its socket."""
+        return self.on(host, f"mysql -N -B -e {json.dumps(statement)}").strip()
+
+    def table(self, name: str, folder: str = "latest") -> pd.DataFrame:
+        """A table as it was written."""
+        return pd.read_csv(self.cloud / "out" / folder / "nova" / f"{name}.csv", keep_default_na=False)
+
+    def verify(self, *arguments: str, expect: int) -> dict[str, Any]:
+        """`cellstep verify nova --json`."""
+        said: dict[str, Any] = json.loads(self.cellstep("verify", "nova", "--json", *arguments, expect=expect))
+        return said
+
+
+@contextmanager
+def lab_up(name: str, cells: int, computes: int) -> Iterator[TestLab]:
+    """Bring a lab up for a module of tests, and take it down afterwards."""
+    missing = check_machine()
+    if missing:
+        pytest.skip(f"no lab here: {missing[0]}")
+    lab = TestLab(name, Path(f"/var/lib/cellstep/labs/{name}/cloud"))
+    try:
+        lab.cellstep("lab", "up", "--cells", str(cells), "--computes", str(computes), timeout=900)
+        yield lab
+    finally:
+        lab.cellstep("lab", "down")
