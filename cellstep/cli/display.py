@@ -29,6 +29,9 @@ COLOURS = {
 }
 TROUBLE = ("failed", "unknown", "unreachable")
 CELLS_SHOWN = 12
+TELL_EVERY_S = 10
+"""Where it is no terminal, a long step says so often how far it is."""
+
 REFRESH_PER_SECOND = 4  # more costs seconds of CPU on thousands of nodes
 
 
@@ -50,7 +53,7 @@ class RunDisplay:
         self._ended: Counter[str] = Counter()
         self._troubled: dict[tuple[str, str], list[str]] = {}
         self._findings: list[Finding] = []
-        self._began = time.monotonic()
+        self._began = self._told = time.monotonic()
 
     @contextlib.contextmanager
     def showing(self) -> Iterator[None]:
@@ -82,15 +85,19 @@ class RunDisplay:
         self._expected = Counter(node.cell for node in nodes)
         self._ended = Counter()
         self._troubled, self._findings = {}, []
-        self._began = time.monotonic()
-        if not self.console.is_terminal:
-            return
+        self._began = self._told = time.monotonic()
         if self._live:
             self._live.refresh()
 
-    def node_ended(self, step: Step, node: str, outcome: Outcome) -> None:  # noqa: ARG002 - the engine names the step
+    def node_ended(self, step: Step, node: str, outcome: Outcome) -> None:
         """A node's outcome came in."""
         self._ended[self._cell_of[node]] += 1
+        if not self.console.is_terminal and time.monotonic() - self._told > TELL_EVERY_S:
+            self._told = time.monotonic()
+            done, nodes = self._ended.total(), self._expected.total()
+            self.console.print(
+                f"   {step.title}: {done} of {nodes} nodes, {self._told - self._began:.0f} s", style="dim"
+            )
         if outcome.state in TROUBLE or (self.dry_run and outcome.detail):
             self._troubled.setdefault((outcome.state, outcome.detail), []).append(node)
 
@@ -118,7 +125,7 @@ class RunDisplay:
             self._print_finding(finding)
 
     def found(self, finding: Finding) -> None:
-        """A finding of a gate; shown below its step's line. In a dry run it is what is so now, before the steps above."""
+        """A finding of a gate, shown below its step's line; in a dry run it is what is so before the steps above."""
         self._findings.append(finding)
 
     def _print_finding(self, finding: Finding) -> None:
