@@ -85,11 +85,9 @@ def exec_(
 ) -> None:
     """Run a command on many nodes at once, and show equal outputs once.
 
-    Nodes that could not be reached are listed. Ctrl-C sends it to no further node and waits for those that run it;
-    a second one ends at once.
+    Nodes that could not be reached are listed. The first Ctrl-C waits for the nodes that run it, the second does not.
 
-    Exit code 0 when it ended with 0 everywhere, 3 when it failed somewhere or a node could not be reached, 130 or
-    143 when interrupted.
+    Exit code: 0 when it ended with 0 everywhere, 3 when not, 130 or 143 when interrupted.
     """
     loaded = reach_cloud(cloud)
     nodes = select(loaded, on)

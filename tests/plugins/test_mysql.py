@@ -41,15 +41,6 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[mariadb.Server]
         pytest.skip(str(error))
 
 
-@pytest.fixture(scope="module")
-def ssh_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[sshd.Sshd]:
-    try:
-        with sshd.running(tmp_path_factory.mktemp("sshd")) as server:
-            yield server
-    except sshd.SshdMissingError as error:
-        pytest.skip(str(error))
-
-
 @pytest.fixture(params=["direct", "ssh"])
 def plugin(request: pytest.FixtureRequest, server: mariadb.Server, ssh_server: sshd.Sshd) -> Iterator[MysqlConnection]:
     server.execute("TRUNCATE nova.t")

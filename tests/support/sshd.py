@@ -7,10 +7,14 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from plugins.connections.ssh import Ssh
+
+Connect = Callable[..., Ssh]
 
 START_TIMEOUT_S = 10.0
 STOP_TIMEOUT_S = 10.0
