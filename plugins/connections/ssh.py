@@ -105,7 +105,6 @@ class Ssh:
         """
         timeout = self.settings.command_timeout if timeout is None else timeout
         line = self._command_line(command, timeout)
-        left = deadline_in(timeout)
         if not self._sessions.acquire(timeout=timeout):
             raise Unreachable(
                 f"{self.settings.where}: no free SSH session within {timeout:g} s; "
@@ -115,7 +114,7 @@ class Ssh:
             transport, channel = self._channel(
                 lambda transport: transport.open_session(timeout=self._opening_s), "for a command", SESSION_PATIENCE_S
             )
-            started = time.monotonic()
+            started, left = time.monotonic(), deadline_in(timeout)
             exchange = Exchange(channel, stdin.encode(), sink)
             try:
                 self._start(transport, channel, line)
