@@ -179,6 +179,6 @@ def write(path: str, text: str, mode: int = 0o644, owner: str = "root") -> str:
     name = shlex.quote(path)
     end = "end-of-" + hashlib.sha256(text.encode()).hexdigest()[:12]
     return (
-        f"mkdir -p $(dirname {name}) && install -m {mode:04o} -o {owner} -g {owner} /dev/stdin {name} <<'{end}'\n"
+        f"mkdir -p \"$(dirname {name})\" && install -m {mode:04o} -o {owner} -g {owner} /dev/stdin {name} <<'{end}'\n"
         f"{text.rstrip()}\n{end}\n"
     )

@@ -12,13 +12,10 @@ import pymysql
 import pytest
 
 from lab.content import schema
+from tests.support import mariadb
 
 FILES = Path(__file__).parents[2] / "lab" / "files" / "nova"
-MARIADBD = shutil.which("mariadbd") or shutil.which("mariadbd", path="/usr/sbin:/usr/libexec")
-pytestmark = [
-    pytest.mark.mariadb,
-    pytest.mark.skipif(MARIADBD is None, reason="mariadbd is not installed (apt package mariadb-server)"),
-]
+pytestmark = pytest.mark.mariadb
 RUNS = (
     "CREATE DATABASE lab; CREATE TABLE lab.db_sync_runs (id int AUTO_INCREMENT PRIMARY KEY, at datetime,"
     " host varchar(64), from_version int, to_version int, `release` varchar(32))"
@@ -83,74 +80,28 @@ class Nova(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A MariaDB of our own on a Unix socket; the socket's path."""
-    # A Unix socket's path may be 107 bytes long, which pytest's own directories can exceed.
-    directory = Path(
-        subprocess.run(["mktemp", "-d"], capture_output=True, text=True, check=True).stdout.strip()
-    )
-    data, socket = directory / "data", directory / "s"
-    user = ["--user=root"] if os.geteuid() == 0 else []
-    subprocess.run(
-        [
-            "mariadb-install-db",
-            "--no-defaults",
-            f"--datadir={data}",
-            "--auth-root-authentication-method=normal",
-            *user,
-        ],
-        check=True,
-        capture_output=True,
-        timeout=60,
-    )
-    assert MARIADBD is not None
-    with (tmp_path_factory.mktemp("mariadb") / "log").open("wb") as log:
-        process = subprocess.Popen(
-            [
-                MARIADBD,
-                "--no-defaults",
-                *user,
-                f"--datadir={data}",
-                f"--socket={socket}",
-                "--skip-networking",
-                "--sql-mode=",
-                "--innodb-flush-log-at-trx-commit=0",
-            ],
-            stdout=log,
-            stderr=log,
-        )
-        try:
-            subprocess.run(
-                ["mariadb-admin", "--no-defaults", f"--socket={socket}", "--user=root", "--wait=60", "ping"],
-                check=True,
-                capture_output=True,
-                timeout=60,
-            )
-            yield socket
-        finally:
-            process.terminate()
-            process.wait(30)
-            shutil.rmtree(directory)
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[mariadb.Server]:
+    """A MariaDB of our own on loopback."""
+    try:
+        with mariadb.running(tmp_path_factory.mktemp("db"), "--innodb-flush-method=nosync") as running:
+            yield running
+    except mariadb.MariadbMissingError as error:
+        pytest.skip(str(error))
 
 
 @pytest.fixture
-def nova(server: Path, tmp_path: Path) -> Iterator[Nova]:
+def nova(server: mariadb.Server, tmp_path: Path) -> Iterator[Nova]:
     """A fresh nova database at 161, with two projects, Grizzly's quota rows and a cells table."""
-    user = "root"
     for name in ("grizzly", "havana"):
         package = tmp_path / name / "nova_lab"
         shutil.copytree(FILES / "nova_lab", package)
         shutil.copy(FILES / f"release_{name}.py", package / "release.py")
         if name == "grizzly":
             (package / "migrations.py").unlink()
-    (tmp_path / "nova.conf").write_text(
-        f"[DEFAULT]\nsql_connection = mysql://{user}@localhost/nova\n[lab]\ndatabase_socket = {server}\n"
-    )
-    connection = pymysql.connect(unix_socket=str(server), user=user, autocommit=True)
+    (tmp_path / "nova.conf").write_text(f"[DEFAULT]\nsql_connection = mysql://root@127.0.0.1:{server.port}/nova\n")
+    connection = pymysql.connect(host="127.0.0.1", port=server.port, user="root", autocommit=True)
     nova = Nova(connection, tmp_path)
-    nova.sql(
-        "DROP DATABASE IF EXISTS nova", "DROP DATABASE IF EXISTS lab", "CREATE DATABASE nova", "USE nova"
-    )
+    nova.sql("DROP DATABASE IF EXISTS nova", "DROP DATABASE IF EXISTS lab", "CREATE DATABASE nova", "USE nova")
     nova.sql(*RUNS.split("; "))
     nova.sql(*(part for part in schema.nova().split(";\n") if part.strip()))
     nova.sql(*(part for part in SAMPLE.split(";\n") if part.strip()))
@@ -166,9 +117,7 @@ def test_reaches_216_and_keeps_the_data(nova: Nova) -> None:
     assert nova.version() == 216
     assert nova.manage("db", "version").stdout == "216\n"
     assert len(nova.tables()) == 115
-    assert nova.sql("SELECT from_version, to_version, `release` FROM lab.db_sync_runs") == (
-        (161, 216, "2013.2.1"),
-    )
+    assert nova.sql("SELECT from_version, to_version, `release` FROM lab.db_sync_runs") == ((161, 216, "2013.2.1"),)
     assert nova.sql("SELECT uuid, locked_by, cleaned FROM instances ORDER BY id") == (
         ("u1", "admin", 0),
         ("u2", None, 0),
@@ -187,9 +136,7 @@ def test_a_second_run_changes_nothing(nova: Nova) -> None:
     """At the head already: exit 0, counted, nothing done."""
     nova.manage("db", "sync")
     assert nova.manage("db", "sync").returncode == 0
-    assert nova.sql("SELECT COUNT(*), MIN(from_version), MAX(from_version) FROM lab.db_sync_runs") == (
-        (2, 161, 216),
-    )
+    assert nova.sql("SELECT COUNT(*), MIN(from_version), MAX(from_version) FROM lab.db_sync_runs") == ((2, 161, 216),)
 
 
 def test_grizzly_knows_nothing_above_its_own_head(nova: Nova) -> None:
@@ -224,9 +171,7 @@ def test_200_makes_transport_urls(nova: Nova) -> None:
 def test_216_loses_the_quota_rows(nova: Nova) -> None:
     """The four per-user resources are gone, reserved leaks, and a row without a project appears."""
     nova.manage("db", "sync")
-    assert nova.sql(
-        "SELECT project_id, user_id, resource, in_use, reserved FROM quota_usages ORDER BY id"
-    ) == (
+    assert nova.sql("SELECT project_id, user_id, resource, in_use, reserved FROM quota_usages ORDER BY id") == (
         ("p1", None, "floating_ips", 1, 1),
         (None, None, "floating_ips", 1, 0),
     )
@@ -255,9 +200,7 @@ def test_216_loses_the_quota_rows(nova: Nova) -> None:
             202,
             id="backported quotas",
         ),
-        pytest.param(
-            "CREATE TABLE dump_migrations (id int PRIMARY KEY)", 1050, 208, id="leftover dump table"
-        ),
+        pytest.param("CREATE TABLE dump_migrations (id int PRIMARY KEY)", 1050, 208, id="leftover dump table"),
     ],
 )
 def test_stops_part_way(nova: Nova, condition: str, errno: int, version: int) -> None:
@@ -268,9 +211,7 @@ def test_stops_part_way(nova: Nova, condition: str, errno: int, version: int) ->
     assert f"({errno}," in result.stderr
     assert nova.version() == version
     if version == 202:
-        assert "project_user_quotas" not in nova.tables(), (
-            "203's handler drops the table it found, with its data"
-        )
+        assert "project_user_quotas" not in nova.tables(), "203's handler drops the table it found, with its data"
 
 
 def test_an_extra_column_is_harmless(nova: Nova) -> None:

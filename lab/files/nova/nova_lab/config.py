@@ -30,8 +30,6 @@ class Config:
             "password": unquote(parts.password or ""),
             "database": parts.path.strip("/"),
         }
-        if self.get("database_socket", section="lab"):
-            self.database["unix_socket"] = self.get("database_socket", section="lab")
         self.rabbit = {
             "host": self.get("rabbit_host", "localhost"),
             "port": int(self.get("rabbit_port", 5672)),

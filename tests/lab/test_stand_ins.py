@@ -1,0 +1,176 @@
+"""The stand-in services are as adversarial as the real ones: each wrong order fails where an operator can see it.
+
+One small lab, one story, in order.
+"""
+
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from tests.support.labs import TestLab, lab_up
+
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(600)]
+
+TOP, OTHER_TOP, INFRA, CONTROLLER, COMPUTE = "top-api01", "top-api02", "top-infra01", "c01-ctl01", "c01-n01"
+NODES = (TOP, OTHER_TOP, INFRA, CONTROLLER, COMPUTE)
+SERVICE = "openstack-nova-compute"
+AGE = (
+    "select timestampdiff(second, updated_at, utc_timestamp()) from nova.services"
+    " where deleted = 0 and topic = 'compute'"
+)
+
+
+@pytest.fixture(scope="module")
+def lab() -> Iterator[TestLab]:
+    with lab_up("standins", 1, 1) as up:
+        for node in NODES:  # the runs of the timer are not part of the story
+            up.on(node, "sed -i 's/true/false/' /etc/sysconfig/yum-autoupdate; puppet agent --disable test")
+        yield up
+
+
+def eventually(lab: TestLab, host: str, condition: str, seconds: int = 30) -> None:
+    """Wait until a bash condition holds on a host."""
+    lab.on(
+        host, f"for i in $(seq {seconds}); do {condition} && exit 0; sleep 1; done; echo 'never: {condition}'; exit 1"
+    )
+
+
+def guests(lab: TestLab, host: str = COMPUTE) -> list[str]:
+    """The guests' processes: pid, start time in ticks and UUID."""
+    return lab.on(
+        host,
+        "for p in $(pgrep -x qemu-kvm); do"
+        " echo $p $(cut -d' ' -f22 /proc/$p/stat) $(tr '\\0' ' ' < /proc/$p/cmdline | grep -o 'uuid [^ ]*'); done",
+    ).splitlines()
+
+
+def nova(lab: TestLab, arguments: str, expect: int | None = 0) -> str:
+    """The nova command on the first top controller."""
+    return lab.on(TOP, f". /root/openrc; nova {arguments}", expect=expect)
+
+
+def test_guests_come_and_go_through_the_api(lab: TestLab) -> None:
+    """From the API over both cells' brokers to a process on the compute node, and back."""
+    nova(lab, "boot --flavor m1.tiny --image cirros --hint target_cell='api!cell01' trial")
+    eventually(lab, TOP, ". /root/openrc; nova show trial | grep -q ACTIVE")
+    assert len(guests(lab)) == 3
+    nova(lab, "delete trial")
+    eventually(lab, TOP, ". /root/openrc; ! nova show trial > /dev/null 2>&1")
+    assert len(guests(lab)) == 2
+    assert "No server with a name or ID of 'trial' exists" in nova(lab, "show trial", expect=1)
+    services = nova(lab, "service-list")
+    assert "api!cell01@c01-n01" in services
+    assert services.count(" up ") == 8
+
+
+def test_monit_starts_what_was_stopped_unless_told_not_to(lab: TestLab) -> None:
+    """Wrong order: stopping services before monit is told."""
+    before = guests(lab)
+    lab.on(COMPUTE, f"service {SERVICE} stop")
+    eventually(lab, COMPUTE, f"service {SERVICE} status > /dev/null")
+    lab.on(COMPUTE, f"monit unmonitor {SERVICE}")
+    eventually(lab, COMPUTE, "monit summary | grep -q 'Not monitored'")
+    lab.on(COMPUTE, f"service {SERVICE} stop; sleep 12; service {SERVICE} status", expect=3)
+    lab.on(COMPUTE, f"service {SERVICE} start; monit monitor {SERVICE}")
+    assert guests(lab) == before, "guests outlive nova-compute"
+
+
+def test_without_rabbitmq_services_run_and_do_not_report(lab: TestLab) -> None:
+    """Wrong order: starting services while RabbitMQ is off looks right on the node, and is not."""
+    lab.on(CONTROLLER, "service rabbitmq-server stop")
+    lab.on(COMPUTE, f"service {SERVICE} restart; sleep 8; service {SERVICE} status")
+    assert int(lab.sql(CONTROLLER, AGE)) >= 7
+    assert "is unreachable" in lab.on(COMPUTE, "tail -n 1 /var/log/nova/compute.log")
+    assert "Timed out waiting for a response from cell cell01" in nova(lab, "service-list", expect=1)
+    lab.on(CONTROLLER, "service rabbitmq-server start")
+    eventually(lab, CONTROLLER, f'[ "$(mysql -BNe "{AGE}")" -lt 6 ]')
+
+
+def test_puppet_does_nothing_while_it_is_disabled(lab: TestLab) -> None:
+    """A promoted repository reaches a node with a run of Puppet, and not before."""
+    assert "no repository nothing" in lab.on(INFRA, "promote-repository nothing", expect=1)
+    lab.on(INFRA, "promote-repository havana")
+    assert "administratively disabled (Reason: 'test')" in lab.on(COMPUTE, "puppet-run", expect=1)
+    assert "havana" not in lab.on(COMPUTE, "yum -q repolist")
+    for node in (TOP, OTHER_TOP, CONTROLLER, COMPUTE):
+        lab.on(node, "puppet agent --enable; puppet-run; puppet agent --disable test")
+        assert "havana" in lab.on(node, "yum -q repolist")
+        assert "2013.1.4-1.el6" in lab.on(node, "rpm -q python-nova")
+
+
+def test_packages_are_downloaded_before_they_are_needed(lab: TestLab) -> None:
+    """With the packages in yum's cache an update needs no repository."""
+    lab.on(COMPUTE, "yum clean all; yum -y update --downloadonly")
+    found = lab.on(COMPUTE, "find /var/cache/yum -name '*.rpm'")
+    assert "openstack-nova-compute-2013.2.1-1.el6" in found
+    assert "python-novaclient-2.15.0-1.el6" in found
+    assert "2013.1.4-1.el6" in lab.on(COMPUTE, "rpm -q python-nova")
+
+
+def test_an_update_under_a_running_service_breaks_it(lab: TestLab) -> None:
+    """Wrong order: %postun restarts the service on new code, which refuses the old schema."""
+    before = guests(lab)
+    lab.on(COMPUTE, f"monit unmonitor {SERVICE}; service {SERVICE} status; yum -y update")
+    assert lab.on(COMPUTE, f"service {SERVICE} status", expect=1).strip().endswith("dead but pid file exists")
+    line = lab.on(COMPUTE, "grep CRITICAL /var/log/nova/compute.log | tail -n 1")
+    assert "database schema is at version 161, nova 2013.2.1 (havana) needs 216" in line
+    assert "/etc/nova/nova.conf.rpmnew" in lab.on(COMPUTE, "find /etc -name '*.rpmnew'")
+    assert guests(lab) == before
+
+
+def test_puppet_updates_while_updating_is_on(lab: TestLab) -> None:
+    """Wrong order: automatic updating left on takes a controller to the new release by itself."""
+    lab.on(CONTROLLER, "sed -i 's/false/true/' /etc/sysconfig/yum-autoupdate; puppet agent --enable")
+    lab.on(CONTROLLER, "puppet-run", expect=None)
+    assert "2013.2.1-1.el6" in lab.on(CONTROLLER, "rpm -q python-nova")
+    assert "needs 216" in lab.on(CONTROLLER, "cat /var/log/nova/conductor.log")
+    lab.on(CONTROLLER, "sed -i 's/true/false/' /etc/sysconfig/yum-autoupdate; puppet agent --disable test")
+
+
+def test_a_sync_under_running_services_ends_them(lab: TestLab) -> None:
+    """Wrong order: services of the old release do not run on the new schema."""
+    lab.on(OTHER_TOP, "for s in api cells consoleauth novncproxy; do monit unmonitor openstack-nova-$s; done")
+    lab.on(TOP, "for s in api cells consoleauth novncproxy; do monit unmonitor openstack-nova-$s; done; sleep 6")
+    lab.on(TOP, "for s in api cells consoleauth novncproxy; do service openstack-nova-$s stop; done; yum -y -q update")
+    lab.on(TOP, "nova-manage db sync")
+    eventually(lab, OTHER_TOP, "! service openstack-nova-cells status > /dev/null")
+    assert "nova 2013.1.4 (grizzly) needs 161 or 162" in lab.on(OTHER_TOP, "cat /var/log/nova/cells.log")
+    assert lab.sql(INFRA, "select count(*), max(to_version) from lab.db_sync_runs") == "1\t216"
+
+
+def test_the_new_release_works_with_quotas_by_user(lab: TestLab) -> None:
+    """After the cell's sync too, the cloud works on Havana; the quota rows are as the faulty 216 leaves them."""
+    lab.on(OTHER_TOP, "yum -y -q update")
+    lab.on(CONTROLLER, "nova-manage db sync")
+    for node in (CONTROLLER, COMPUTE, TOP, OTHER_TOP):
+        lab.on(
+            node,
+            "for u in /usr/lib/systemd/system/openstack-nova-*.service; do"
+            " service $(basename $u .service) start; done; monit monitor all",
+        )
+    eventually(lab, TOP, '. /root/openrc; [ "$(nova service-list | grep -c " up ")" = 8 ]', 60)
+    assert lab.sql(INFRA, "select count(*) from nova.quota_usages where resource = 'instances'") == "0"
+    nova(lab, "boot --flavor m1.tiny --image cirros --hint target_cell='api!cell01' trial")
+    eventually(lab, TOP, ". /root/openrc; nova show trial | grep -q ACTIVE")
+    assert lab.sql(INFRA, "select user_id, in_use from nova.quota_usages where resource = 'instances'") == "operator\t1"
+    nova(lab, "delete trial")
+    eventually(lab, COMPUTE, '[ "$(pgrep -xc qemu-kvm)" = 2 ]')
+
+
+def test_a_reboot_takes_the_new_kernel_and_costs_the_guests(lab: TestLab) -> None:
+    """Wrong order: a compute node that is rebooted comes back without its guests."""
+    boot = lab.on(COMPUTE, "cat /proc/sys/kernel/random/boot_id")
+    assert lab.on(COMPUTE, "uname -r").startswith("2.6.32-431.el6.")
+    assert "stand-in" in lab.on(COMPUTE, "uname --help")
+    lab.on(COMPUTE, "reboot", expect=None)
+    end = time.monotonic() + 60
+    while time.monotonic() < end:
+        now = lab.on(COMPUTE, "cat /proc/sys/kernel/random/boot_id", expect=None)
+        if now != boot and "-" in now and " " not in now.strip():
+            break
+        time.sleep(0.5)  # nothing tells when a host is back
+    assert lab.on(COMPUTE, "uname -r").startswith("2.6.32-431.5.1.el6.")
+    eventually(lab, COMPUTE, f"service {SERVICE} status > /dev/null")
+    assert guests(lab) == []
+    eventually(lab, COMPUTE, "grep -q 'is not running on this host and is not started again' /var/log/nova/compute.log")
