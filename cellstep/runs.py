@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from cellstep import reporting, verification
 from cellstep.cloud.load import Cloud
 from cellstep.cloud.nodes import Node
-from cellstep.cloud.select import select
+from cellstep.cloud.select import select, with_databases
 from cellstep.engine.context import Context, Options
 from cellstep.engine.dispatch import Dispatcher
 from cellstep.engine.journal import Journal, RunRecord, now
@@ -196,7 +196,8 @@ def _carry_through(
 
 
 def _final_report(context: Context, stage: str, dispatcher: Dispatcher) -> Report:
-    answers = verification.ask(dispatcher, context.cloud, stage, context.present(), verification.TABLES)
+    asked = [node for node in context.witnesses() if node.name not in context.left_out]
+    answers = verification.ask(dispatcher, context.cloud, stage, asked, verification.TABLES)
     answers.silent.update(context.left_out)
     return _write(context.cloud, stage, context.nodes, answers, context.output, context.journal, context.run)
 
@@ -257,5 +258,5 @@ def verify(cloud: Cloud, stage: str, tables: Collection[str], limit: str, output
     last: RunRecord | None = journal.last_run(stage, whole=True)
     folder = reporting.output_folder(cloud.directory, output, reporting.dated("verify"))
     with Dispatcher(cloud) as dispatcher:
-        answers = verification.ask(dispatcher, cloud, stage, nodes, wanted)
+        answers = verification.ask(dispatcher, cloud, stage, with_databases(cloud, nodes), wanted)
     return _write(cloud, stage, nodes, answers, folder, journal, last.id if last else "", wanted)

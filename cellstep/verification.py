@@ -157,7 +157,7 @@ def tables_of(
         cloud: the cloud.
         component: the stage's component.
         nodes: all nodes that the verification is about; those not in `answers.evidence` count as unreachable.
-        answers: what they said.
+        answers: what they, and the databases of their cells, said.
         baseline: volumes and guests before; without one there is nothing to compare with, and what is there is `new`.
         tables: which of `TABLES` to make.
 
@@ -181,7 +181,6 @@ class _Tables:
     ) -> None:
         self.cloud, self.component, self.answers, self.baseline = cloud, component, answers, baseline
         self.nodes = [node for node in nodes if node.tier is not None]
-        self.all_nodes = nodes
         self.unreachable = {node.name for node in nodes if node.name not in answers.evidence}
 
     def _frame(self, rows: Sequence[Mapping[str, Any]]) -> "pd.DataFrame":
@@ -190,7 +189,7 @@ class _Tables:
         return pd.DataFrame(list(rows))
 
     def _evidence(self) -> Iterable[tuple[Node, Evidence]]:
-        for node in self.all_nodes:
+        for node in self.cloud.nodes:
             if node.name in self.answers.evidence:
                 yield node, self.answers.evidence[node.name]
 

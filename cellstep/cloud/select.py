@@ -1,6 +1,6 @@
 """`--limit` and the like: an expression for some of a cloud's nodes."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from cellstep.cloud.cloud import Cloud
 from cellstep.cloud.nodes import Node
@@ -36,6 +36,12 @@ def select(cloud: Cloud, expression: str) -> tuple[Node, ...]:
     if not chosen:
         raise UsageError(f"'{expression}' matches no node of {cloud.config.name}; `cellstep inventory` shows them")
     return chosen
+
+
+def with_databases(cloud: Cloud, nodes: Sequence[Node]) -> tuple[Node, ...]:
+    """These nodes, and the database nodes of their cells, which know how they are; in the cloud's order."""
+    names, cells = {node.name for node in nodes}, {node.cell for node in nodes}
+    return tuple(n for n in cloud.nodes if n.name in names or (n.cell in cells and "database" in n.roles))
 
 
 def _names(cloud: Cloud, part: str, expression: str) -> Iterator[str]:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from cellstep.cloud.load import Cloud
 from cellstep.cloud.nodes import Node
+from cellstep.cloud.select import with_databases
 from cellstep.engine.journal import Journal
 
 
@@ -46,6 +47,10 @@ class Context:
     nodes: tuple[Node, ...]
     options: Options
     left_out: dict[str, str] = field(default_factory=dict)
+
+    def witnesses(self) -> tuple[Node, ...]:
+        """The run's nodes, and the database nodes of their cells: what a gate asks, which changes nothing."""
+        return with_databases(self.cloud, self.nodes)
 
     def present(self) -> tuple[Node, ...]:
         """The run's nodes that have not been left out."""

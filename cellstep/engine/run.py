@@ -86,7 +86,7 @@ class Engine:
 
     def _one_step(self, number: int, step: Step) -> None:
         journal, run = self.context.journal, self.context.run
-        nodes = step.on.choose(self.context.nodes)
+        nodes = step.on.choose(self.context.witnesses() if step.kind == "gate" else self.context.nodes)
         began = time.monotonic()
         self.display.step_begins(number, len(self.runbook.steps), step, nodes)
         journal.begin_step(run, number, step.title, [(node.cell, node.name) for node in nodes])
