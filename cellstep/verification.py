@@ -107,10 +107,12 @@ class Baseline:
     Attributes:
         volumes: rows of `tasks.databases.volumes`.
         guests: rows of `guest_rows`.
+        packages: host, package, installed, of the release's packages.
     """
 
     volumes: Sequence[Mapping[str, Any]] | None = None
     guests: Sequence[Mapping[str, Any]] | None = None
+    packages: Sequence[Mapping[str, Any]] | None = None
 
     @classmethod
     def load(cls, folder: Path) -> "Baseline":
@@ -120,7 +122,7 @@ class Baseline:
             path = folder / "before" / f"{name}.json"
             return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
 
-        return cls(rows("volumes"), rows("guests"))
+        return cls(rows("volumes"), rows("guests"), rows("packages"))
 
 
 def save_baseline(folder: Path, name: str, rows: Sequence[Mapping[str, Any]]) -> None:

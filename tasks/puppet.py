@@ -7,6 +7,7 @@ from typing import Any
 from nornir.core.task import Result, Task
 
 from tasks.holds import Hold, changed, skipped, unchanged
+from tasks.packages import installed
 from tasks.shell import CommandFailed, Refused, change, sh
 
 REASON = "cellstep: an upgrade is running"
@@ -105,37 +106,38 @@ def promote(task: Task, *, command: str, already: str) -> Result:
     return changed(task, f"ran: {command}")
 
 
-def receive_repository(task: Task, *, repository: str, run: str, expected: Mapping[str, str]) -> Result:
-    """See that the node has the release's repository, by one forced Puppet run where it has not.
+def receive_repository(task: Task, *, repository: str, run: str, before: Mapping[str, str]) -> Result:
+    """See that the node has the release's repository, by one forced run where it has not; nothing may be upgraded.
+
+    Args:
+        task: the Nornir task.
+        repository: its id, as `yum repolist` prints it.
+        run: the command for one forced Puppet run.
+        before: package to the version that it had before the repository was promoted.
 
     Raises:
-        Refused: the repository is still not there, or the run upgraded one of the expected packages.
+        CommandFailed: the Puppet run failed, and the repository is not there.
+        Refused: the repository is still not there, or one of the packages is another than before.
     """
-    if _has(task, repository):
-        return unchanged(task, f"has the repository {repository}")
-    if task.is_dry_run():
-        return changed(task, f"has no repository {repository} yet: would run Puppet once")
-    before = _installed(task, list(expected))
-    # A run may fail in parts that are no matter here (a service that cannot start yet): the repository is the proof.
-    ended = change(task, run, what="the forced Puppet run", timeout=RUN_TIMEOUT_S, ok=None)
+    said = f"has the repository {repository}"
     if not _has(task, repository):
-        if ended.exit_status not in PUPPET_WENT_WELL:
-            raise CommandFailed("the forced Puppet run", ended)
-        raise Refused(
-            f"`yum repolist` lists no {repository} after a Puppet run; is it promoted, is this node in its group?"
-        )
-    if _installed(task, list(expected)) != before:
-        raise Refused(
-            "the Puppet run upgraded packages although automatic updating is off; compare with /var/log/yum.log"
-        )
-    return changed(task, f"got the repository {repository} by a forced Puppet run; nothing was upgraded")
+        if task.is_dry_run():
+            return changed(task, f"has no repository {repository} yet: would run Puppet once")
+        # It may fail in parts that are no matter here (a service that cannot start yet): the repository is the proof.
+        ended = change(task, run, what="the forced Puppet run", timeout=RUN_TIMEOUT_S, ok=None)
+        if not _has(task, repository):
+            if ended.exit_status not in PUPPET_WENT_WELL:
+                raise CommandFailed("the forced Puppet run", ended)
+            raise Refused(f"`yum repolist` lists no {repository} after a Puppet run; is this node in its group?")
+        said = f"got the repository {repository} by a forced Puppet run"
+    now = installed(task, list(before))
+    other = [f"{name} {evr} to {now.get(name, 'nothing')}" for name, evr in before.items() if now.get(name) != evr]
+    if other:
+        raise Refused(f"changed although automatic updating is off: {', '.join(other)}; compare with /var/log/yum.log")
+    said += "; nothing was upgraded"
+    return changed(task, said) if "forced" in said else unchanged(task, said)
 
 
 def _has(task: Task, repository: str) -> bool:
     listed = sh(task, "yum -q repolist enabled", timeout=120).stdout.splitlines()
     return any(line.split()[0].lstrip("!*").split("/")[0] == repository for line in listed if line.strip())
-
-
-def _installed(task: Task, packages: list[str]) -> str:
-    names = " ".join(shlex.quote(name) for name in packages)
-    return sh(task, f"rpm -q {names} | sort", ok=None).stdout

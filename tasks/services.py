@@ -62,19 +62,27 @@ def stop(task: Task, *, prior: Mapping[str, Any], services: Sequence[str]) -> Re
 
 
 def restore(task: Task, *, prior: Mapping[str, Any], services: Sequence[str]) -> Result:
-    """Put the services back as they were: one that was stopped or off before stays so."""
+    """Put the services back as they were: one that was stopped and out of the boot sequence before stays so.
+
+    One that was in the boot sequence is meant to run, and is started although it did not run: on a node that comes back
+    late the old release's service cannot run on the new schema.
+    """
     del services
-    was = {name: is_ for name, is_ in prior.items() if is_["boot"] == "on" or is_["actual"] == "running"}
-    now = states(task, list(was))
-    todo = [name for name in was if now.get(name) != was[name]]
+    meant = {
+        name: {"actual": "running", "boot": is_["boot"]}
+        for name, is_ in prior.items()
+        if is_["boot"] == "on" or is_["actual"] == "running"
+    }
+    now = states(task, list(meant))
+    todo = [name for name in meant if now.get(name) != meant[name]]
     if not todo:
-        return skipped(task, "as before already" if was else "was off before: left off")
+        return skipped(task, "as before already" if meant else "was off before: left off")
     if not task.is_dry_run():
-        lines = [f"chkconfig {name} on" for name in todo if was[name]["boot"] == "on"]
-        lines += [f"service {name} start" for name in todo if was[name]["actual"] == "running"]
+        lines = [f"chkconfig {name} on" for name in todo if meant[name]["boot"] == "on"]
+        lines += [f"service {name} start" for name in todo]
         change(task, " && ".join(lines), what=f"starting {', '.join(todo)}", timeout=START_TIMEOUT_S)
         after = states(task, todo)
-        wrong = [name for name in todo if after.get(name) != was[name]]
+        wrong = [name for name in todo if after.get(name) != meant[name]]
         if wrong:
             raise ServiceStateWrong(f"started, but not as before: {', '.join(wrong)}; read their logs on the node")
     return changed(task, f"started {', '.join(todo)}")

@@ -1,5 +1,7 @@
 """Running a command on a node, and what its failure says."""
 
+from typing import BinaryIO
+
 from nornir.core.task import Task
 
 from plugins.connections.ssh import CommandResult, Ssh
@@ -34,6 +36,7 @@ def sh(
     stdin: str = "",
     timeout: float | None = None,
     ok: tuple[int, ...] | None = (0,),
+    sink: BinaryIO | None = None,
 ) -> CommandResult:
     """Run a bash script on the task's node.
 
@@ -44,13 +47,14 @@ def sh(
         stdin: what the script reads.
         timeout: seconds; the connection's own command timeout when None.
         ok: the exit statuses that are taken; None takes any.
+        sink: where standard output goes, instead of into the result.
 
     Raises:
         CommandFailed: another exit status.
         plugins.connections.errors.TransportError: the node could not be asked, or did not answer.
     """
     connection: Ssh = task.host.get_connection("cellstep_ssh", task.nornir.config)
-    result = connection.run(script, stdin=stdin, timeout=timeout)
+    result = connection.run(script, stdin=stdin, timeout=timeout, sink=sink)
     if ok is not None and result.exit_status not in ok:
         raise CommandFailed(what or script.strip().splitlines()[0], result)
     return result

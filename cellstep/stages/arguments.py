@@ -9,7 +9,7 @@ from cellstep.cloud.select import select
 from cellstep.engine.context import Context
 from cellstep.engine.steps import Arguments, Nodes
 from cellstep.stages import choices
-from cellstep.verification import expected_heartbeats, wanted
+from cellstep.verification import Baseline, expected_heartbeats, wanted
 from tasks.evidence import Patience
 
 RABBITMQ_SERVICE = "rabbitmq-server"
@@ -44,6 +44,11 @@ class Site:
         """All the release's packages."""
         names = [name for component in self.release.components.values() for name in component.packages]
         return {"expected": self.cloud.expected_packages(names)}
+
+    def packages_before(self, context: Context, node: Node) -> Mapping[str, Any]:
+        """The versions of the release's packages on the node when the run began."""
+        rows = Baseline.load(context.output).packages or ()
+        return {"before": {row["package"]: row["installed"] for row in rows if row["host"] == node.name}}
 
     # Puppet, monitoring, fence
 
@@ -120,9 +125,14 @@ class Site:
         fact = self.release.components[self.component].databases[0]
         return {"command": fact.sync, "version": fact.version, "start": fact.start, "head": fact.head}
 
-    def dumps(self, context: Context, _node: Node) -> Mapping[str, Any]:
-        """The databases to dump, and the folder of this run's dumps on the database node."""
-        return {"databases": [self.database], "folder": f"{self.config.backup_folder}/{context.run}"}
+    def dumps(self, context: Context, node: Node) -> Mapping[str, Any]:
+        """The databases to dump, and this run's folders for dumps: on the database node, and here."""
+        return {
+            "database": self.database,
+            "others": sorted(set(self.config.databases.names.values()) - {self.database}),
+            "folder": f"{self.config.backup_folder}/{context.run}",
+            "here": context.output / "backup" / node.name,
+        }
 
     def quota_repair(self, context: Context, _node: Node) -> Mapping[str, Any]:
         """Whether and where the quota usage is repaired."""

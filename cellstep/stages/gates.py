@@ -21,6 +21,19 @@ def save_volumes(context: Context, results: Mapping[str, Evidence]) -> list[Find
     return _keep(context, "volumes", rows)
 
 
+def save_packages(context: Context, results: Mapping[str, Evidence]) -> list[Finding]:
+    """Keep the versions of the release's packages, to prove later that nothing was upgraded too early."""
+    names = {name for component in context.cloud.release.components.values() for name in component.packages}
+    rows = [
+        {"host": host, "package": package, "installed": evrs[-1]}
+        for host, evidence in results.items()
+        if evidence.facts
+        for package, evrs in evidence.facts.packages.items()
+        if package in names
+    ]
+    return _keep(context, "packages", rows)
+
+
 def save_guests(context: Context, results: Mapping[str, Evidence]) -> list[Finding]:
     """Keep the list of running guests for the comparison afterwards."""
     return _keep(context, "guests", guest_rows(context.nodes, _answers(results)))
