@@ -179,8 +179,15 @@ def kernel(release: str) -> Source:
 
 def base() -> Source:
     """What the other packages' scriptlets need and Debian's own packages do not tell rpm."""
-    provides = ("/bin/sh", "/bin/bash", "/sbin/service", "/sbin/chkconfig", "/usr/bin/python3")
-    provides += ("system-release = 6.5", "system-release(releasever) = 6")
+    provides = (
+        "/bin/sh",
+        "/bin/bash",
+        "/sbin/service",
+        "/sbin/chkconfig",
+        "/usr/bin/python3",
+        "system-release = 6.5",
+        "system-release(releasever) = 6",
+    )
     note = "This package stands for the platform: it only provides what Debian's packages do not tell rpm.\n"
     package = Package("el6-base", provides=provides, contents={"/usr/share/el6-base/README": Content(note)})
     return Source("el6-base", "6.5", "1.el6", (package,))

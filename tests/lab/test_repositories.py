@@ -18,17 +18,6 @@ SUBPACKAGES = [
     *("api", "cells", "cert", "compute", "conductor", "console"),
     *("network", "novncproxy", "objectstore", "scheduler"),
 ]
-    "api",
-    "cells",
-    "cert",
-    "compute",
-    "conductor",
-    "console",
-    "network",
-    "novncproxy",
-    "objectstore",
-    "scheduler",
-]
 
 
 @pytest.fixture(scope="module")
