@@ -1,0 +1,142 @@
+"""The command as its users call it, on a cloud none of whose nodes answers."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from cellstep.cloud.load import load_cloud
+
+ROOT = Path(__file__).parents[2]
+CELLSTEP = [sys.executable, "-P", "-m", "cellstep"]
+
+
+@pytest.fixture
+def cloud(tmp_path: Path) -> Path:
+    """The lab's cloud folder, with every node at a port of loopback where nobody listens."""
+    folder = tmp_path / "cloud"
+    shutil.copytree(ROOT / "inventory" / "lab", folder, ignore=shutil.ignore_patterns("out", "state"))
+    (folder / "key").write_text("", encoding="utf-8")
+    (folder / "password").write_text("secret-of-this-test\n", encoding="utf-8")
+    (folder / "password").chmod(0o600)
+    text = (folder / "cloud.yaml").read_text(encoding="utf-8")
+    text = text.replace("network_namespace: cellstep-lab", "network_namespace: null")
+    text = text.replace("/var/lib/cellstep/labs/lab/secrets/mysql", "password")
+    text = text.replace("/var/lib/cellstep/labs/lab/ssh/known_hosts", "known_hosts")
+    text = "\n".join(line for line in text.splitlines() if "ssh/id_ed25519" not in line)
+    (folder / "cloud.yaml").write_text(text + "\n", encoding="utf-8")
+    names = [node.name for node in load_cloud(folder).nodes]
+    with (folder / "inventory.yaml").open("a", encoding="utf-8") as file:
+        file.write("\nhosts:\n")
+        file.writelines(f"  {name}: {{address: 127.0.1.{n}, port: 9}}\n" for n, name in enumerate(names, 1))
+    return folder
+
+
+def call(cloud: Path, *arguments: str, expect: int) -> str:
+    done = subprocess.run(
+        [*CELLSTEP, *arguments],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env={**os.environ, "CELLSTEP_CLOUD": str(cloud)},
+        stdin=subprocess.DEVNULL,
+    )
+    said = done.stdout + done.stderr
+    assert done.returncode == expect, said
+    assert "Traceback" not in said
+    assert "secret-of-this-test" not in said
+    return said
+
+
+def test_a_needed_node_that_does_not_answer_stops_the_run(cloud: Path):
+    said = call(cloud, "run", "nova", "--yes", expect=4)
+    assert "not reached, and needed: top-infra01" in said
+    assert "1 = 1 unreachable" in said
+    status = json.loads(call(cloud, "status", "--json", expect=0))
+    assert (status["run"]["state"], status["run"]["exit_code"]) == ("stopped", 4)
+    hosts = cloud / "out" / "latest" / "nova" / "hosts.csv"
+    assert "top-infra01,unreachable,1," in hosts.read_text(encoding="utf-8")
+    assert call(cloud, "resume", "--yes", expect=4)
+    assert "top-infra01,unreachable,2," in hosts.read_text(encoding="utf-8")
+
+
+def test_verify_has_a_row_for_everything_expected_of_nodes_that_do_not_answer(cloud: Path):
+    report = json.loads(call(cloud, "verify", "nova", "--json", expect=3))
+    assert report["compliant"] is False
+    assert set(report["counts"]) == {"rpms", "services", "guests", "hosts"}
+    assert report["counts"]["rpms"] == {"unreachable": 46}
+    assert report["counts"]["services"] == {"unreachable": 18}
+    assert {row["host"] for row in report["tables"]["guests"]} == {"c01-n01", "c01-n02", "c02-n01", "c02-n02"}
+    assert len(report["unreachable"]) == 9
+
+
+def test_verify_of_what_only_a_silent_database_knows_is_not_compliant(cloud: Path):
+    report = json.loads(call(cloud, "verify", "nova", "--table", "quotas", "--json", expect=3))
+    assert report["tables"] == {}
+    assert list(report["unreachable"]) == ["top-infra01"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["run", "nova"], "say --yes"),
+        (["run", "nowa", "--yes"], "the stages are: nova"),
+        (["run", "nova", "--yes", "--limit", "c09-n01"], "c09-n01"),
+        (["run", "nova", "--yes", "--step", "99"], "there is no step 99"),
+        (["plan", "nova", "--limit", "c01-n[01-"], "c01-n[01-"),
+        (["verify", "nova", "--table", "rpm"], "the tables are: rpms"),
+        (["verify", "nova", "--limit", "!top,!cell01,!cell02"], "matches no node"),
+        (["quota", "check", "nowa"], "the stages are: nova"),
+        (["--no-such-option"], "No such option"),
+    ],
+)
+def test_wrong_usage_is_one_clear_line_and_exit_2(cloud: Path, arguments, said):
+    assert said in call(cloud, *arguments, expect=2)
+    assert not (cloud / "state" / "journal.sqlite3").exists()
+
+
+def test_nothing_to_resume_and_no_run_yet_are_no_errors(cloud: Path):
+    assert "nothing to resume" in call(cloud, "resume", expect=0)
+    assert "no run yet" in call(cloud, "status", expect=0)
+
+
+def test_a_password_file_that_others_may_read_is_refused_before_anything_begins(cloud: Path):
+    (cloud / "password").chmod(0o644)
+    assert "chmod 600" in call(cloud, "run", "nova", "--yes", expect=2)
+
+
+def test_a_second_operator_is_told_who_holds_the_cloud(cloud: Path):
+    code = """
+import sys
+from pathlib import Path
+from cellstep.engine.lock import locked
+with locked(Path(sys.argv[1]), "run nova"):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+    lock = cloud / "state" / "lock"
+    with subprocess.Popen(
+        [sys.executable, "-c", code, str(lock)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        for arguments in (["run", "nova", "--yes"], ["resume", "--yes"], ["quota", "repair", "nova", "--apply"]):
+            assert f"pid {holder.pid}" in call(cloud, *arguments, expect=5)
+        holder.kill()
+
+
+def test_plan_is_the_same_for_people_and_machines(cloud: Path):
+    text = call(cloud, "plan", "nova", expect=0)
+    steps = json.loads(call(cloud, "plan", "nova", "--json", expect=0))["steps"]
+    assert all(f"{step['number']:>3}. {step['title']}" in text for step in steps)
+
+
+def test_help_names_every_command(cloud: Path):
+    said = call(cloud, "--help", expect=0)
+    for name in ("plan", "run", "resume", "status", "verify", "quota", "inventory", "config", "exec", "lab"):
+        assert f" {name} " in said
