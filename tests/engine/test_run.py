@@ -54,7 +54,7 @@ def test_every_node_of_a_step_is_counted_once(rehearsal: Rehearsal, cloud):
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_accounting_adds_up_and_the_run_stops_just_when_it_must(rehearsal: Rehearsal, cloud, data):
-    """Whatever comes of the nodes: the counts sum up to them, and of misses only a compute node's lets the run go on."""
+    """The counts sum up to the nodes whatever comes of them, and of misses only a compute node's lets the run go on."""
     rehearsal.run = rehearsal.journal.begin_run("nova", "r", "d", {})
     kinds = ["ok", "changed", "failed", "unreachable", "unknown", "skipped"]
     states = {node.name: data.draw(st.sampled_from(kinds), node.name) for node in cloud.nodes}
