@@ -52,13 +52,13 @@ def tone(name: str, status: str) -> str:
 
 
 def verdict(tables: Mapping[str, pd.DataFrame]) -> tuple[str, str]:
-    """Say in words, with its colour, what the tables come to."""
+    """Say in words, with its colour, what the tables come to; `hosts` tells what happened, not what is."""
     checked = {name: frame for name, frame in tables.items() if name != "hosts"}
-    bad = {name: len(findings(name, frame)) for name, frame in tables.items()}
+    bad = {name: len(findings(name, frame)) for name, frame in checked.items()}
     if not any(len(frame) for frame in checked.values()):
         return "Nothing was checked", "bad"
     if any(bad.values()):
-        worst = "bad" if any(_has_bad(name, frame) for name, frame in tables.items()) else "warn"
+        worst = "bad" if any(_has_bad(name, frame) for name, frame in checked.items()) else "warn"
         told = ", ".join(f"{name} {count:,} of {len(tables[name]):,}" for name, count in bad.items() if count)
         return f"Not compliant; rows to look at: {told}", worst
     return "Compliant: every row of every table is as it should be", "good"
