@@ -34,7 +34,9 @@ def types(session: nox.Session) -> None:
 @nox.session
 def tests(session: nox.Session) -> None:
     """Unit tests, tests with real servers, and tests on the lab; those that lack root or a program say so and skip."""
-    session.run("pytest", *session.posargs, env=ENVIRONMENT)
+    # Labs mostly wait: two workers, each with whole files, because the tests of one file are one story.
+    arguments = session.posargs or ["--numprocesses", "2", "--dist", "loadfile"]
+    session.run("pytest", *arguments, env=ENVIRONMENT)
 
 
 @nox.session

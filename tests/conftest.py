@@ -1,0 +1,13 @@
+"""For all tests: the longest ones first, so that workers that run side by side end together."""
+
+import pytest
+
+LONGEST_FIRST = ("tests/lab/test_upgrade.py", "tests/lab/test_stand_ins.py", "tests/lab/test_machine_hosts.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    def rank(item: pytest.Item) -> int:
+        name = item.nodeid.split("::")[0]
+        return LONGEST_FIRST.index(name) if name in LONGEST_FIRST else len(LONGEST_FIRST)
+
+    items.sort(key=rank)
