@@ -27,10 +27,6 @@ def m175(cursor):
         )
 
 
-def m176(cursor):
-    add_column(cursor, "volume_usage_cache", "availability_zone varchar(255)")
-
-
 def m178(cursor):
     run(
         cursor,
@@ -363,7 +359,7 @@ MIGRATIONS = {
     173: m173,
     174: deduped("instance_type_extra_specs", "instance_type_id", "key"),
     175: m175,
-    176: m176,
+    176: lambda cursor: add_column(cursor, "volume_usage_cache", "availability_zone varchar(255)"),
     177: deduped("floating_ips", "address"),
     178: m178,
     179: m179,
