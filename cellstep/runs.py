@@ -218,20 +218,13 @@ def _write(
     run: str,
     wanted: Collection[str] = verification.TABLES,
 ) -> Report:
-    baseline = verification.Baseline.load(_baseline_folder(journal, stage, output))
+    baseline = verification.Baseline.find(journal, stage, output)
     tables = verification.tables_of(cloud, stage, nodes, answers, baseline, wanted)
     if set(wanted) == set(verification.TABLES):
         tables["hosts"] = reporting.hosts_table(journal.hosts(run) if run else [])
     folder = _files(cloud, stage, tables, output, run)
     compliant = reporting.compliant(tables) and not answers.silent
     return Report(tables, folder, answers.silent, compliant, cloud.fold)
-
-
-def _baseline_folder(journal: Journal, stage: str, output: Path) -> Path:
-    if (output / "before").is_dir():
-        return output
-    last = journal.last_run(stage, whole=True)
-    return Path(last.output) if last else output
 
 
 def _files(cloud: Cloud, stage: str, tables: "dict[str, pd.DataFrame]", output: Path, run: str) -> Path:

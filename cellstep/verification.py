@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from cellstep.cloud.load import Cloud
 from cellstep.cloud.nodes import Node
 from cellstep.engine.dispatch import Dispatcher
+from cellstep.engine.journal import Journal
 from tasks.evidence import Evidence, Patience, Wanted, gather
 
 if TYPE_CHECKING:
@@ -115,9 +116,16 @@ class Baseline:
     packages: Sequence[Mapping[str, Any]] | None = None
 
     @classmethod
-    def load(cls, folder: Path) -> "Baseline":
-        """Read what `save` wrote into a run's folder."""
+    def find(cls, journal: Journal, stage: str, folder: Path) -> "Baseline":
+        """What the run with this folder saved before it began; else what the newest run that saved any did.
 
+        A run that began in the middle, or a verification by itself, has none of its own.
+        """
+        folders = [folder, *(Path(run.output) for run in journal.runs(stage) if not run.options.get("limit"))]
+        return next((cls._load(each) for each in folders if (each / "before").is_dir()), cls())
+
+    @classmethod
+    def _load(cls, folder: Path) -> "Baseline":
         def rows(name: str) -> Any:
             path = folder / "before" / f"{name}.json"
             return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None

@@ -1,5 +1,6 @@
 """`cellstep plan`, `run`, `resume`, `status`: a stage's runbook, planned and carried out."""
 
+import signal
 import sys
 import threading
 from collections import Counter
@@ -12,16 +13,15 @@ from rich.text import Text
 from cellstep import runs
 from cellstep.cli.display import COLOURS, RunDisplay
 from cellstep.cli.options import CloudOption, JsonOption, LimitOption, OutputOption, open_cloud, reach_cloud
-from cellstep.cli.output import console, errors, print_json
+from cellstep.cli.output import console, ended_by, errors, print_json
 from cellstep.cli.verify import print_report
 from cellstep.cloud.load import Cloud
 from cellstep.cloud.select import select
 from cellstep.engine import plan as planning
 from cellstep.engine.context import Options
 from cellstep.engine.journal import Journal, RunRecord
-from cellstep.engine.run import Interrupted
 from cellstep.engine.steps import Step
-from cellstep.errors import UsageError
+from cellstep.errors import CellstepError, UsageError
 from cellstep.stages import runbook_of
 from plugins.runners.bounded import draining_on_signals
 
@@ -112,12 +112,14 @@ def _carry(cloud: Cloud, call: Callable[..., runs.Finished | None], *, yes: bool
     try:
         with draining_on_signals(stopping, on_signal), display.showing():
             finished = call(display, confirm, stopping)
-    except (Interrupted, KeyboardInterrupt) as error:
-        if isinstance(error, Interrupted):
-            errors.print(f"cellstep: {error}", markup=False)
-        else:
-            errors.print("cellstep: left behind what was running; `cellstep resume` goes on")
-        raise typer.Exit(128 + (caught[0] if caught else 2)) from None
+    except KeyboardInterrupt:
+        errors.print("cellstep: left behind what was running; `cellstep resume` goes on")
+        raise typer.Exit(128 + (caught[0] if caught else signal.SIGINT)) from None
+    except CellstepError as error:
+        if not caught:
+            raise
+        ended_by(error)
+        raise typer.Exit(128 + caught[0]) from None
     if finished is None:
         console.print("nothing to resume: the last run is complete, or there was none")
         return

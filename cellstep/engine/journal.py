@@ -140,14 +140,18 @@ class Journal:
 
     def last_run(self, stage: str | None = None, *, whole: bool = False) -> RunRecord | None:
         """The newest run (of a stage); `whole` leaves out those made of single steps or for some nodes only."""
+        for record in self.runs(stage):
+            if not whole or not any(record.options.get(name) for name in ("step", "limit", "from")):
+                return record
+        return None
+
+    def runs(self, stage: str | None = None) -> Iterator[RunRecord]:
+        """The runs (of a stage), newest first."""
         rows = self._db.execute(
             "SELECT * FROM runs WHERE (? IS NULL OR stage=?) ORDER BY started_at DESC, id DESC", (stage, stage)
         )
-        for row in rows:
-            record = RunRecord(**{**dict(row), "options": json.loads(row["options"])})
-            if not whole or not (record.options.get("step") or record.options.get("limit")):
-                return record
-        return None
+        for row in rows.fetchall():
+            yield RunRecord(**{**dict(row), "options": json.loads(row["options"])})
 
     # Steps and hosts
 

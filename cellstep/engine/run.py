@@ -8,7 +8,7 @@ the gate judge and decides whether the run goes on.
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from cellstep.cloud.nodes import Node
 from cellstep.engine.context import Context
@@ -133,13 +133,13 @@ class Engine:
         """Read the prior state, journal it, and only then change anything."""
         journal, run, name = self.context.journal, self.context.run, held.name
         constant = {node.name: dict(step.arguments) for node in nodes}
-        priors = self._dispatch(step, held.read, nodes, constant, reading=True)
+        priors = self._dispatch(step, held.read, nodes, constant, half="first")
         ready = {
             host: {**constant[host], "prior": journal.place_hold(run, name, host, outcome.result)}
             for host, outcome in priors.items()
             if outcome.state == "ok"
         }
-        placed = self._dispatch(step, held.place, [node for node in nodes if node.name in ready], ready)
+        placed = self._dispatch(step, held.place, [node for node in nodes if node.name in ready], ready, half="second")
         return {**priors, **placed}
 
     def _lift(self, step: Step, held: Hold, nodes: Sequence[Node]) -> dict[str, Outcome]:
@@ -162,16 +162,17 @@ class Engine:
         nodes: Sequence[Node],
         arguments: Mapping[str, Mapping[str, Any]],
         *,
-        reading: bool = False,
+        half: Literal["", "first", "second"] = "",
     ) -> dict[str, Outcome]:
-        """Send a task; `reading` is a hold's first half, whose good outcome is not yet the node's."""
+        """Send a task. Of a hold's halves the first one starts the node, and the second one's outcome is the node's."""
         journal, run = self.context.journal, self.context.run
 
         def started(host: str) -> None:
-            journal.start_host(run, step.title, host)
+            if half != "second":
+                journal.start_host(run, step.title, host)
 
         def ended(host: str, outcome: Outcome) -> None:
-            if reading and outcome.state == "ok":
+            if half == "first" and outcome.state == "ok":
                 return
             journal.end_host(run, step.title, host, outcome.state, outcome.detail)
             self.display.node_ended(step, host, outcome)

@@ -47,7 +47,7 @@ class Site:
 
     def packages_before(self, context: Context, node: Node) -> Mapping[str, Any]:
         """The versions of the release's packages on the node when the run began."""
-        rows = Baseline.load(context.output).packages or ()
+        rows = Baseline.find(context.journal, self.component, context.output).packages or ()
         return {"before": {row["package"]: row["installed"] for row in rows if row["host"] == node.name}}
 
     # Puppet, monitoring, fence

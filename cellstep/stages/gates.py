@@ -69,12 +69,16 @@ def services_up(context: Context, results: Mapping[str, Evidence]) -> list[Findi
 
 def volumes_kept(context: Context, results: Mapping[str, Evidence]) -> list[Finding]:
     """No volume may be lost."""
+    if _baseline(context).volumes is None:
+        return [Finding("no list of volumes was saved before: whether one is lost cannot be told", blocking=False)]
     bad = _bad(context, results, "volumes")
     return _findings(bad[bad["status"] == "lost"], "id", lambda row: f"volume “{row['name']}” is lost", True)
 
 
 def guests_kept(context: Context, results: Mapping[str, Evidence]) -> list[Finding]:
     """No guest may be lost or restarted on a node that answers."""
+    if _baseline(context).guests is None:
+        return [Finding("no list of guests was saved before: whether one is lost cannot be told", blocking=False)]
     bad = _bad(context, results, "guests", only={node.name for node in context.present()})
     return _findings(bad, "host", lambda row: f"guest {row['uuid']} is {row['status']}", True)
 
@@ -94,6 +98,10 @@ def quotas_counted(context: Context, results: Mapping[str, Evidence]) -> list[Fi
     ]
 
 
+def _baseline(context: Context) -> Baseline:
+    return Baseline.find(context.journal, STAGE, context.output)
+
+
 def _answers(results: Mapping[str, Evidence]) -> Answers:
     return Answers(evidence=dict(results))
 
@@ -105,7 +113,7 @@ def _bad(
     from reports.tables import findings  # noqa: PLC0415 - brings pandas, 0.6 s
 
     nodes = [node for node in context.nodes if node.name in results]
-    baseline = Baseline.load(context.output)
+    baseline = _baseline(context)
     frame = tables_of(context.cloud, STAGE, nodes, _answers(results), baseline, [table])[table]
     if table == "quotas" or only is None:
         return findings(table, frame)
