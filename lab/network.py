@@ -51,6 +51,9 @@ def create(spec: LabSpec) -> None:
     folder = Path("/etc/netns") / spec.namespace
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "hosts").write_text(hosts_file(spec), encoding="utf-8")
+    # `ip netns exec` binds that file over this one, which a minimal system may lack.
+    if not Path("/etc/hosts").exists():
+        Path("/etc/hosts").write_text("127.0.0.1 localhost\n", encoding="utf-8")
     run(["ip", "netns", "add", spec.namespace])
     run(
         ["ip", "-n", spec.namespace, "-batch", "-"],
