@@ -12,18 +12,16 @@ from cellstep.cloud.nodes import Node
 from cellstep.cloud.select import select, with_databases
 from cellstep.engine.context import Context, Options
 from cellstep.engine.dispatch import Dispatcher
-from cellstep.engine.journal import Journal, RunRecord, now
+from cellstep.engine.journal import Journal, now
 from cellstep.engine.lock import locked
 from cellstep.engine.plan import find_step
-from cellstep.engine.run import Display, Engine
+from cellstep.engine.run import Display, Engine, Interrupted
 from cellstep.engine.steps import Step
-from cellstep.errors import CellstepError, UsageError
+from cellstep.errors import CellstepError, Stopped, UsageError
 from cellstep.stages import runbook_of
 
 if TYPE_CHECKING:
     import pandas as pd
-
-UNFINISHED = frozenset({"running", "stopped", "interrupted", "error"})
 
 
 @dataclass(frozen=True)
@@ -36,6 +34,7 @@ class Report:
         silent: nodes that could not be asked, with the reason.
         compliant: every table as it should be, and every node asked.
         fold: folds the cloud's node names.
+        held: holds that are still in place: name to nodes.
     """
 
     tables: "dict[str, pd.DataFrame]"
@@ -43,6 +42,7 @@ class Report:
     silent: dict[str, str]
     compliant: bool
     fold: Callable[[Iterable[str]], str]
+    held: dict[str, list[str]]
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,7 @@ def start(
             "from": request.begin,
             "repair_quotas": options.repair_quotas,
         }
-        run = journal.begin_run(request.stage, cloud.release.name, runbook.digest(), kept)
+        run = journal.begin_run(request.stage, cloud.release.name, runbook.digest(nodes), kept)
         output = reporting.output_folder(cloud.directory, request.output, run)
         journal.set_output(run, str(output))
         context = Context(cloud, journal, run, output, tuple(nodes), options)
@@ -127,28 +127,45 @@ def start(
 
 
 def _refuse_beside_unfinished(journal: Journal, request: Request) -> None:
-    last = journal.last_run(request.stage, whole=True)
+    last = journal.unfinished_run(request.stage, whole=True)
     single = request.only or request.begin or request.options.limit or request.options.dry_run
-    if last and last.state in UNFINISHED and not single and not request.afresh:
+    if last and not single and not request.afresh:
         raise UsageError(
             f"run {last.id} of {last.stage} is not finished ({last.state}); `cellstep resume` goes on with it,"
             " `--afresh` begins a new one (holds that are in place keep what was there before)"
         )
 
 
+def _refuse_without_database(cloud: Cloud, nodes: Sequence[Node]) -> None:
+    """A cell whose database is not in the inventory would get its schema synced without a dump and without a check."""
+    known = {node.cell for node in cloud.nodes if "database" in node.roles}
+    unknown = sorted({node.cell for node in nodes if node.tier in {"top", "cell"}} - known)
+    if unknown:
+        raise UsageError(f"no node has the role database in {', '.join(unknown)}: add it to the inventory")
+
+
 def resume(
     cloud: Cloud, display: Display, confirm: Callable[[Step], bool], stopping: threading.Event
 ) -> Finished | None:
-    """Go on with the last run where it stopped; None when there is nothing to go on with."""
+    """Go on with the newest run that is not complete; None when there is nothing to go on with.
+
+    Raises:
+        UsageError: the plan is another than when the run began.
+    """
     cloud.database_password()
     with locked(lock_path(cloud), "resume"):
         journal = open_journal(cloud)
-        last = journal.last_run()
-        if last is None or last.state not in UNFINISHED:
+        last = journal.unfinished_run()
+        if last is None:
             return None
         runbook = runbook_of(last.stage, cloud)
         limit = str(last.options.get("limit") or "")
         nodes = select(cloud, limit) if limit else cloud.nodes
+        if runbook.digest(nodes) != last.plan_digest:
+            raise UsageError(
+                f"the steps or their nodes are not those that run {last.id} began with: put the inventory back and"
+                " resume, or `run --afresh` (steps whose work is done find that out by themselves)"
+            )
         steps: Sequence[Step] = runbook.steps
         if last.options.get("from"):
             steps = steps[find_step(runbook, str(last.options["from"])) :]
@@ -178,6 +195,8 @@ def _carry_through(
             Engine(runbook, context, dispatcher, display, confirm).execute(steps)
             if context.options.dry_run:
                 return Finished(run, None, 0)
+            if len(steps) == len(runbook.steps):
+                _refuse_open_holds(context)
             report = _final_report(context, stage, dispatcher) if len(steps) > 1 else None
     except CellstepError as error:
         if not context.options.dry_run:
@@ -189,17 +208,30 @@ def _carry_through(
         if not context.options.dry_run:
             journal.end_run(run, "interrupted" if stopping.is_set() else "error", 1, f"{type(error).__name__}: {error}")
         raise
-    missed = bool(context.left_out) or any(not finding["blocking"] for finding in journal.findings(run))
+    held = bool(report and report.held)
+    missed = held or bool(context.left_out) or bool(journal.findings(run))
     code = 3 if missed or (report and not report.compliant) else 0
     journal.end_run(run, "complete", code)
     return Finished(run, report, code)
 
 
+def _refuse_open_holds(context: Context) -> None:
+    """A run is not complete while something is held on a node that it could reach."""
+    present = {node.name for node in context.present()}
+    held = {name: present & set(hosts) for name, hosts in context.journal.all_open_holds().items()}
+    still = [f"{name} on {context.cloud.fold(hosts)}" for name, hosts in held.items() if hosts]
+    if still:
+        raise Stopped(f"still held at the end: {'; '.join(still)}; lift it with `run --step`, then `cellstep resume`")
+
+
 def _final_report(context: Context, stage: str, dispatcher: Dispatcher) -> Report:
+    wanted = verification.NODE_TABLES if context.options.limit else verification.TABLES
     asked = [node for node in context.witnesses() if node.name not in context.left_out]
-    answers = verification.ask(dispatcher, context.cloud, stage, asked, verification.TABLES)
+    answers = verification.ask(dispatcher, context.cloud, stage, asked, wanted)
+    if dispatcher.stopping.is_set():
+        raise Interrupted("interrupted in the final verification; `cellstep resume` makes it again")
     answers.silent.update(context.left_out)
-    return _write(context.cloud, stage, context.nodes, answers, context.output, context.journal, context.run)
+    return _write(context.cloud, stage, context.nodes, answers, context.output, context.journal, context.run, wanted)
 
 
 def _hosts_report(context: Context, stage: str) -> None:
@@ -216,15 +248,16 @@ def _write(
     output: Path,
     journal: Journal,
     run: str,
-    wanted: Collection[str] = verification.TABLES,
+    wanted: Collection[str],
 ) -> Report:
     baseline = verification.Baseline.find(journal, stage, output)
     tables = verification.tables_of(cloud, stage, nodes, answers, baseline, wanted)
-    if set(wanted) == set(verification.TABLES):
+    whole = not set(wanted) - tables.keys() and any(len(frame) for frame in tables.values())
+    compliant = whole and not answers.silent and reporting.compliant(tables)
+    if set(wanted) >= set(verification.NODE_TABLES):
         tables["hosts"] = reporting.hosts_table(journal.hosts(run) if run else [])
     folder = _files(cloud, stage, tables, output, run)
-    compliant = reporting.compliant(tables) and not answers.silent
-    return Report(tables, folder, answers.silent, compliant, cloud.fold)
+    return Report(tables, folder, answers.silent, compliant, cloud.fold, journal.all_open_holds())
 
 
 def _files(cloud: Cloud, stage: str, tables: "dict[str, pd.DataFrame]", output: Path, run: str) -> Path:
@@ -246,10 +279,12 @@ def verify(cloud: Cloud, stage: str, tables: Collection[str], limit: str, output
     if unknown:
         raise UsageError(f"there is no table “{unknown[0]}”; the tables are: {', '.join(verification.TABLES)}")
     nodes = tuple(select(cloud, limit)) if limit else cloud.nodes
-    wanted = tuple(tables) or verification.TABLES
     journal = open_journal(cloud)
-    last: RunRecord | None = journal.last_run(stage, whole=True)
+    last = journal.last_run(stage, whole=True) if not tables else None
+    # What is not a node's own (volumes, quota usage) is left out where only some nodes are meant.
+    wanted = tuple(tables) or (verification.NODE_TABLES if limit else verification.TABLES)
+    asked = with_databases(cloud, nodes, top=not set(wanted) <= set(verification.NODE_TABLES))
     folder = reporting.output_folder(cloud.directory, output, reporting.dated("verify"))
     with Dispatcher(cloud) as dispatcher:
-        answers = verification.ask(dispatcher, cloud, stage, with_databases(cloud, nodes), wanted)
+        answers = verification.ask(dispatcher, cloud, stage, asked, wanted)
     return _write(cloud, stage, nodes, answers, folder, journal, last.id if last else "", wanted)

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 TABLES = ("rpms", "services", "volumes", "quotas", "guests")
 """The tables that are made from answers; `hosts` is made from the journal."""
 
+NODE_TABLES = ("rpms", "services", "guests")
+"""Those that are about single nodes: with `--limit` the others say nothing."""
+
 CLIENTS = "clients"
 """The component that is updated with every stage on the compute nodes (the seed's pass with mcollective)."""
 
@@ -36,7 +39,7 @@ class Answers:
     silent: dict[str, str] = field(default_factory=dict)
 
 
-def expected_packages(cloud: Cloud, component: str, node: Node) -> dict[str, str]:
+def packages_of(cloud: Cloud, component: str, node: Node) -> dict[str, str]:
     """What the stage leaves on the node: package to `[epoch:]version[-release]`."""
     if node.tier is None:
         return {}
@@ -117,12 +120,26 @@ class Baseline:
 
     @classmethod
     def find(cls, journal: Journal, stage: str, folder: Path) -> "Baseline":
-        """What the run with this folder saved before it began; else what the newest run that saved any did.
+        """What was saved before the upgrade: by the run with this folder, or before it.
 
-        A run that began in the middle, or a verification by itself, has none of its own.
+        Of the runs since the last complete one (it included, when it is the newest) the oldest counts, table by table:
+        one that was begun afresh, or in the middle, found a cloud that was half upgraded already.
         """
-        folders = [folder, *(Path(run.output) for run in journal.runs(stage) if not run.options.get("limit"))]
-        return next((cls._load(each) for each in folders if (each / "before").is_dir()), cls())
+        since: list[Path] = []
+        for run in journal.runs(stage):
+            if run.options.get("limit") and Path(run.output) == folder:
+                return cls._load(folder)
+            if run.options.get("limit") or run.options.get("step"):
+                continue
+            if since and run.state == "complete":
+                break
+            since.append(Path(run.output))
+        oldest_first = [cls._load(each) for each in reversed(since)]
+
+        def first(name: str) -> Any:
+            return next((rows for each in oldest_first if (rows := getattr(each, name)) is not None), None)
+
+        return cls(first("volumes"), first("guests"), first("packages"))
 
     @classmethod
     def _load(cls, folder: Path) -> "Baseline":
@@ -209,7 +226,7 @@ class _Tables:
         expected: list[dict[str, str]] = [
             {"cell": node.cell, "host": node.name, "role": str(node.tier), "package": package, "expected": evr}
             for node in self.nodes
-            for package, evr in expected_packages(self.cloud, self.component, node).items()
+            for package, evr in packages_of(self.cloud, self.component, node).items()
         ]
         names = {row["package"] for row in expected}
         installed = [

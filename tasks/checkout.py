@@ -4,14 +4,16 @@ import re
 import shlex
 import threading
 import time
+import uuid
 from collections.abc import Mapping, Sequence
 
 from nornir.core.task import Result, Task
 
-from tasks.holds import changed, unchanged
+from tasks.holds import changed, skipped, unchanged
 from tasks.shell import CommandFailed, Refused, change, sh
 
 ASK_EVERY_S = 1.0
+GONE = "gone"
 COMMAND_TIMEOUT_S = 120.0
 
 
@@ -31,6 +33,8 @@ def cells_answer(task: Task, *, environment: str, services: str, expected: Mappi
     Raises:
         Refused: a cell, or a host of it, is not in the answer.
     """
+    if not expected:
+        return skipped(task, "no child cell with services to ask for")
     text = sh(task, _with(environment, services), what=services, timeout=COMMAND_TIMEOUT_S).stdout
     # Cell paths use `!`, and cell and item are joined by `@` (nova/cells/utils.py).
     found = {(path, host.split(".")[0]) for path, host in re.findall(r"([\w!.-]+)@([\w.-]+)", text)}
@@ -72,50 +76,47 @@ def guest_in_each_cell(
     Raises:
         Refused: a guest did not become ACTIVE, or did not go away; the message names its cell.
     """
+    if not cells:
+        return skipped(task, "no child cell with a compute node")
     if task.is_dry_run():
         return changed(task, f"would create and delete a guest in {', '.join(cells)}")
-    names = {cell: f"{prefix}-{number}" for number, cell in enumerate(cells, 1)}
-    made: list[str] = []
+    # Another try after a failure must not meet the guests of the first.
+    unique = uuid.uuid4().hex[:6]
+    names = {cell: f"{prefix}-{unique}-{number}" for number, cell in enumerate(cells, 1)}
+
+    def command(template: str, cell: str) -> str:
+        return _with(environment, template.format(cell_path=cell, name=names[cell]))
+
+    tried: list[str] = []
     try:
-        for cell, name in names.items():
-            change(
-                task,
-                _with(environment, create.format(cell_path=cell, name=name)),
-                what=create,
-                timeout=COMMAND_TIMEOUT_S,
-            )
-            made.append(cell)
-        for cell, name in names.items():
-            _wait(task, _with(environment, show.format(name=name)), "ACTIVE", timeout_s, f"the guest in {cell}")
+        for cell in cells:
+            tried.append(cell)
+            change(task, command(create, cell), what=create, timeout=COMMAND_TIMEOUT_S)
+        for cell in cells:
+            _wait(task, command(show, cell), "ACTIVE", timeout_s, f"the guest in {cell}")
     finally:
-        for cell in made:
-            change(
-                task,
-                _with(environment, delete.format(name=names[cell])),
-                what=delete,
-                timeout=COMMAND_TIMEOUT_S,
-                ok=None,
-            )
-    for cell, name in names.items():
-        _wait(task, _with(environment, show.format(name=name)), None, timeout_s, f"deleting the guest in {cell}")
+        ended = {cell: change(task, command(delete, cell), timeout=COMMAND_TIMEOUT_S, ok=None) for cell in tried}
+    for cell in cells:
+        if ended[cell].exit_status != 0:
+            raise CommandFailed(f"deleting the guest in {cell}", ended[cell])
+        _wait(task, command(show, cell), GONE, timeout_s, f"deleting the guest in {cell}")
     return changed(task, f"a guest was created and deleted in {', '.join(cells)}")
 
 
-def _wait(task: Task, command: str, wanted: str | None, timeout_s: float, what: str) -> None:
-    """Wait until `show` prints the wanted state; None: until it fails, because there is nothing to show any more."""
+def _wait(task: Task, command: str, wanted: str, timeout_s: float, what: str) -> None:
+    """Wait until `show` prints the wanted state; GONE: until it fails because there is no such server."""
     deadline = time.monotonic() + timeout_s
     pause = threading.Event()
     while True:
         answer = sh(task, command, timeout=COMMAND_TIMEOUT_S, ok=None)
         state = re.search(r"^\|\s*status\s*\|\s*(\S+)", answer.stdout, re.MULTILINE)
         said = state.group(1) if state else ""
-        if wanted is None and answer.exit_status != 0:
-            return
-        if wanted is not None and said == wanted:
+        if answer.exit_status != 0 and re.search(r"no server", answer.stdout + answer.stderr, re.IGNORECASE):
+            said = GONE
+        if said == wanted:
             return
         if said == "ERROR" or time.monotonic() >= deadline:
-            tail = said or CommandFailed("show", answer).tail or "no state"
-            raise Refused(f"{what}: {tail}, not {wanted or 'gone'}, after {timeout_s:.0f} s")
+            raise Refused(f"{what}: {said or CommandFailed('show', answer)}, not {wanted}")
         pause.wait(ASK_EVERY_S)
 
 

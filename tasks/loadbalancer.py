@@ -30,10 +30,10 @@ def servers(task: Task, socket: str, backends: Sequence[str]) -> dict[str, str]:
     """
     text = sh(task, _script(socket, "show stat"), what="asking HAProxy", timeout=ANSWER_TIMEOUT_S).stdout
     rows = list(csv.DictReader(StringIO(text.lstrip("# "))))
-    missing = sorted(set(backends) - {row["pxname"] for row in rows})
-    if missing:
-        raise Refused(f"HAProxy has no backend {', '.join(missing)}; see `fence.backends` in cloud.yaml")
     named = [row for row in rows if row["pxname"] in backends and row["svname"] not in {"FRONTEND", "BACKEND"}]
+    missing = sorted(set(backends) - {row["pxname"] for row in named})
+    if missing:
+        raise Refused(f"HAProxy has no servers in a backend {', '.join(missing)}; see fence.backends in cloud.yaml")
     return {f"{row['pxname']}/{row['svname']}": row["status"] for row in named}
 
 
@@ -46,13 +46,10 @@ def read(task: Task, *, socket: str, backends: Sequence[str]) -> Result:
     return unchanged(task, {"servers": servers(task, socket, backends)})
 
 
-def _set(task: Task, socket: str, names: Sequence[str], state: str) -> None:
-    for name in names:
-        answer = change(
-            task, _script(socket, f"set server {name} state {state}"), what="asking HAProxy", timeout=ANSWER_TIMEOUT_S
-        )
-        if answer.stdout.strip():
-            raise Refused(f"HAProxy answered to `set server {name} state {state}`: {answer.stdout.strip()}")
+def _tell(task: Task, socket: str, command: str) -> None:
+    answer = change(task, _script(socket, command), what="asking HAProxy", timeout=ANSWER_TIMEOUT_S).stdout.strip()
+    if answer:
+        raise Refused(f"HAProxy answered to `{command}`: {answer}")
 
 
 def fence(task: Task, *, prior: Mapping[str, Any], socket: str, backends: Sequence[str]) -> Result:
@@ -62,10 +59,11 @@ def fence(task: Task, *, prior: Mapping[str, Any], socket: str, backends: Sequen
     if not todo:
         return skipped(task, "all in maintenance already")
     if not task.is_dry_run():
-        _set(task, socket, todo, "maint")
+        for name in todo:
+            _tell(task, socket, f"disable server {name}")  # the words of every version; `set server` came with 1.5
         open_still = [n for n, status in servers(task, socket, backends).items() if not _in_maintenance(status)]
         if open_still:
-            raise Refused(f"still open after `state maint`: {', '.join(open_still)}")
+            raise Refused(f"still open after `disable server`: {', '.join(open_still)}")
     return changed(task, f"in maintenance: {', '.join(todo)}")
 
 
@@ -76,8 +74,25 @@ def open_(task: Task, *, prior: Mapping[str, Any], socket: str, backends: Sequen
     if not todo:
         return skipped(task, "as before already")
     if not task.is_dry_run():
-        _set(task, socket, todo, "ready")
+        for name in todo:
+            _tell(task, socket, f"enable server {name}")
+            if prior["servers"][name].startswith("DRAIN"):
+                _tell(task, socket, f"set server {name} state drain")
     return changed(task, f"open: {', '.join(todo)}")
+
+
+def still_fenced(task: Task, *, prior: Mapping[str, Any], socket: str, backends: Sequence[str]) -> Result:
+    """See that what was fenced still is: HAProxy forgets maintenance when it is restarted, by Puppet for instance.
+
+    Raises:
+        Refused: a server that was open before the fence takes requests.
+    """
+    now = servers(task, socket, backends)
+    was_open = [name for name, was in prior["servers"].items() if not _in_maintenance(was)]
+    opened = [name for name in was_open if not _in_maintenance(now.get(name, ""))]
+    if opened and not task.is_dry_run():
+        raise Refused(f"open again: {', '.join(opened)}; `disable server` there, and find out who restarted HAProxy")
+    return unchanged(task, "still in maintenance" if prior["servers"] and not opened else "not in maintenance")
 
 
 FENCE = Hold("fence", read, fence, open_)

@@ -1,24 +1,46 @@
 """RPM packages: what is installed, and updating to an exact version."""
 
+import fnmatch
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from nornir.core.task import Result, Task
 
-from tasks.holds import changed, skipped, unchanged
-from tasks.shell import Refused, change, sh
+from tasks.holds import changed, skipped
+from tasks.shell import CommandFailed, Refused, change, sh
 
 UPDATE_TIMEOUT_S = 1800.0
 EVR = "%|EPOCH?{%{EPOCH}:}:{}|%{VERSION}-%{RELEASE}"
 
 
-def installed(task: Task, names: list[str]) -> dict[str, str]:
-    """The `[epoch:]version-release` of those of the packages that are installed; the last of several."""
-    if not names:
-        return {}
-    query = " ".join(shlex.quote(name) for name in names)
-    lines = sh(task, f"rpm -q --qf '%{{NAME}} {EVR}\\n' {query} 2>/dev/null", ok=None).stdout.splitlines()
-    return dict(line.split() for line in lines if len(line.split()) == 2)
+def versions(task: Task, names: Iterable[str]) -> dict[str, list[str]]:
+    """The installed `[epoch:]version-release` of those of the packages that are installed, one or more each.
+
+    Asks for the whole RPM database: of one that is broken, `rpm -q NAME` says no more than "is not installed".
+
+    Raises:
+        CommandFailed: the RPM database cannot be read.
+    """
+    wanted = set(names)
+    found: dict[str, list[str]] = {}
+    for line in sh(task, f"rpm -qa --qf '%{{NAME}} {EVR}\\n'", what="reading the RPM database").stdout.splitlines():
+        name, evr = line.split()
+        if name in wanted:
+            found.setdefault(name, []).append(evr)
+    return found
+
+
+def installed(task: Task, names: Iterable[str]) -> dict[str, str]:
+    """As `versions`, of packages of which one version is installed at a time.
+
+    Raises:
+        Refused: one is there twice, because a transaction was cut off.
+    """
+    found = versions(task, names)
+    twice = [f"{name} ({', '.join(evrs)})" for name, evrs in found.items() if len(evrs) > 1]
+    if twice:
+        raise Refused(f"installed twice, after a cut-off transaction: {'; '.join(twice)}; mend with package-cleanup")
+    return {name: evrs[0] for name, evrs in found.items()}
 
 
 def matches(have: str, want: str) -> bool:
@@ -34,33 +56,44 @@ def clean(task: Task) -> Result:
 
 
 def _pending(task: Task, expected: Mapping[str, str]) -> dict[str, str]:
-    have = installed(task, list(expected))
+    """Of the packages that are installed, those of another version than expected, with the expected one."""
+    have = installed(task, expected)
+    if not have:
+        raise Refused(f"none of these is installed here: {', '.join(sorted(expected))}; is this node's role right?")
     return {name: expected[name] for name, evr in have.items() if not matches(evr, expected[name])}
 
 
+def _names(expected: Mapping[str, str]) -> list[str]:
+    # Without the epoch: the yum of EL6 takes name-version-release, never name-epoch:version-release.
+    return [f"{name}-{evr.rpartition(':')[2]}" + ("" if "-" in evr else "-*") for name, evr in sorted(expected.items())]
+
+
 def _arguments(expected: Mapping[str, str], kernel: bool) -> str:
-    # Without the epoch: the yum of EL6 takes name-version-release and epoch:name-version-release, never name-epoch:...
-    names = [
-        f"{name}-{evr.rpartition(':')[2]}" + ("" if "-" in evr else "-*") for name, evr in sorted(expected.items())
-    ]
-    return " ".join(shlex.quote(name) for name in [*names, *(["kernel"] if kernel else [])])
+    return " ".join(shlex.quote(name) for name in [*_names(expected), *(["kernel"] if kernel else [])])
 
 
 def download(task: Task, *, expected: Mapping[str, str], kernel: bool = False) -> Result:
-    """Bring the packages of the update into yum's cache, so that the dark time need not wait for them."""
+    """Bring the packages of the update into yum's cache, so that the dark time need not wait for them.
+
+    Raises:
+        CommandFailed: yum failed.
+        Refused: yum ended well, but a package is not in its cache, or was installed.
+    """
     pending = _pending(task, expected)
     if not pending and not kernel:
         return skipped(task, "nothing to download")
     if not task.is_dry_run():
-        change(
-            task,
-            f"yum -y --downloadonly update {_arguments(pending, kernel)}",
-            what="downloading",
-            timeout=UPDATE_TIMEOUT_S,
-            ok=(0, 1),  # the downloadonly plugin of EL6 ends with 1 when it has downloaded
-        )
-        still = _pending(task, expected)
-        if still != pending:
+        script = f"yum -y --downloadonly update {_arguments(pending, kernel)} 2>&1"
+        ended = change(task, script, what="downloading", timeout=UPDATE_TIMEOUT_S, ok=(0, 1))
+        # The plugin of EL6 ends yum with 1, which is also yum's general error: its words tell them apart.
+        if ended.exit_status and "--downloadonly specified" not in ended.stdout:
+            raise CommandFailed("downloading", ended)
+        cached = sh(task, "find /var/cache/yum /var/cache/dnf -name '*.rpm' 2>/dev/null", ok=None).stdout.split()
+        files = {path.rpartition("/")[2] for path in cached}
+        missing = [name for name in _names(pending) if not fnmatch.filter(files, f"{name}*.rpm")]
+        if missing:
+            raise Refused(f"yum ended well, but these are not in its cache: {', '.join(missing)}; is keepcache set?")
+        if _pending(task, expected) != pending:
             raise Refused("packages changed while they were only to be downloaded; compare with /var/log/yum.log")
     return changed(task, f"downloaded {len(pending)} packages" + (" and the kernel" if kernel else ""))
 
@@ -74,7 +107,7 @@ def update(task: Task, *, expected: Mapping[str, str], kernel: bool = False) -> 
         kernel: update the kernel too (it is installed beside the running one).
 
     Raises:
-        CommandFailed: yum failed.
+        CommandFailed: yum failed, or the RPM database cannot be read.
         Refused: yum ended well, but the RPM database does not say what was expected.
     """
     pending = _pending(task, expected)
@@ -83,28 +116,27 @@ def update(task: Task, *, expected: Mapping[str, str], kernel: bool = False) -> 
         return skipped(task, "all up to date")
     if task.is_dry_run():
         return changed(task, f"would update {', '.join(sorted(pending)) or 'the kernel'}")
+    unmerged = _unmerged(task)
     change(task, f"yum -y update {_arguments(pending, kernel)}", what="yum update", timeout=UPDATE_TIMEOUT_S)
     wrong = _pending(task, expected)
     if wrong:
-        have = installed(task, list(wrong))
+        have = installed(task, wrong)
         first = ", ".join(f"{name} is {have[name]}, not {evr}" for name, evr in sorted(wrong.items()))
         raise Refused(f"yum ended well, but {first}; is the version in the repository, is it excluded?")
     new = [name for name in (installed_kernels(task) if kernel else []) if name not in kernels]
-    left = sh(
-        task, "find /etc -name '*.rpmnew' -newer /proc/1/cmdline 2>/dev/null | sort | head -n 20", ok=None
-    ).stdout.split()
+    left = [path for path in _unmerged(task) if path not in unmerged]
     said = [f"updated {len(pending)} packages"] if pending else []
     said += [f"kernel {new[0]}"] if new else []
     said += [f"to merge: {' '.join(left)}"] if left else []
     return changed(task, "; ".join(said)) if pending or new else skipped(task, "all up to date")
 
 
+def _unmerged(task: Task) -> list[str]:
+    """Configuration files that an update left beside those which the site had changed."""
+    return sh(task, "find /etc -name '*.rpmnew' 2>/dev/null | sort", ok=None).stdout.split()
+
+
 def installed_kernels(task: Task) -> list[str]:
     """The installed kernels' version-release, oldest installation first."""
     script = "rpm -q --qf '%{INSTALLTIME} %{VERSION}-%{RELEASE}\\n' kernel 2>/dev/null | sort -n"
     return [line.split()[1] for line in sh(task, script, ok=None).stdout.splitlines() if len(line.split()) == 2]
-
-
-def check(task: Task, *, expected: Mapping[str, str]) -> Result:
-    """Read the installed versions; the result is {package: evr}."""
-    return unchanged(task, installed(task, list(expected)))

@@ -25,6 +25,7 @@ def read_agent(task: Task, *, lock: str) -> Result:
 def disable_agent(task: Task, *, prior: Mapping[str, Any], lock: str) -> Result:
     """`puppet agent --disable`, then wait until a run that was under way has ended."""
     if not prior["enabled"] or not read_agent(task, lock=lock).result["enabled"]:
+        _wait_for_run(task, lock)
         return skipped(task, f"disabled already: {prior['reason'] or REASON}")
     if not task.is_dry_run():
         change(task, f"puppet agent --disable {shlex.quote(REASON)}", timeout=RUN_TIMEOUT_S)
@@ -35,8 +36,14 @@ def disable_agent(task: Task, *, prior: Mapping[str, Any], lock: str) -> Result:
 
 
 def _wait_for_run(task: Task, lock: str) -> None:
+    """Wait until no Puppet run is under way; a lock whose process is gone was left by a crash."""
     run_lock = shlex.quote(lock.rsplit("/", 1)[0] + "/agent_catalog_run.lock")
-    script = f"for ((i = 0; i < {RUN_TIMEOUT_S:.0f}; i++)); do [ -e {run_lock} ] || exit 0; sleep 1; done; exit 1"
+    script = f"""
+for ((i = 0; i < {RUN_TIMEOUT_S:.0f}; i++)); do
+  pid=$(cat {run_lock} 2>/dev/null) && kill -0 "$pid" 2>/dev/null || exit 0
+  sleep 1
+done
+exit 1"""
     sh(task, script, what=f"waiting for the Puppet run that was under way ({run_lock})", timeout=RUN_TIMEOUT_S + 10)
 
 
@@ -56,41 +63,45 @@ AGENT = Hold("puppet", read_agent, disable_agent, enable_agent)
 
 
 def read_updates(task: Task, *, file: str, key: str, off: str) -> Result:
-    """Prior state: {value: the key's value, "" where the file does not set it}."""
+    """Prior state: {line: the last line that sets the key, as it stands, "" where none does}."""
     del off
-    script = f"sed -n 's/^[[:space:]]*'{shlex.quote(key)}'=//p' {shlex.quote(file)} 2>/dev/null | tail -n 1"
-    return unchanged(task, {"value": sh(task, script).stdout.strip().strip("\"'")})
-
-
-def _set(task: Task, file: str, key: str, value: str) -> None:
-    name, line = shlex.quote(file), shlex.quote(f'{key}="{value}"')
     pattern = shlex.quote(f"^[[:space:]]*{key}=")
+    return unchanged(task, {"line": sh(task, f"grep {pattern} {shlex.quote(file)} | tail -n 1").stdout.rstrip("\n")})
+
+
+def _value(line: str) -> str:
+    words = shlex.split(line.partition("=")[2], comments=True)
+    return words[0] if words else ""
+
+
+def _set(task: Task, file: str, key: str, line: str) -> None:
+    name, pattern = shlex.quote(file), shlex.quote(f"^[[:space:]]*{key}=")
     script = (
-        f'set -e; new=$(mktemp {name}.XXXXXX); trap \'rm -f "$new"\' EXIT; touch {name}; cp -p {name} "$new";'
-        f' {{ grep -v {pattern} {name} || true; echo {line}; }} > "$new"; mv "$new" {name}'
+        f'set -e; new=$(mktemp {name}.XXXXXX); trap \'rm -f "$new"\' EXIT; cp -p {name} "$new";'
+        f' {{ grep -v {pattern} {name} || true; printf \'%s\\n\' {shlex.quote(line)}; }} > "$new"; mv "$new" {name}'
     )
     change(task, script, what=f"setting {key} in {file}")
 
 
 def disable_updates(task: Task, *, prior: Mapping[str, Any], file: str, key: str, off: str) -> Result:
     """Automatic software updating off; Puppet itself still runs."""
-    if not prior["value"]:
+    if not prior["line"]:
         return skipped(task, f"{file} does not set {key}: no automatic updating here")
-    if read_updates(task, file=file, key=key, off=off).result["value"] == off:
+    if _value(read_updates(task, file=file, key=key, off=off).result["line"]) == off:
         return skipped(task, "automatic updating is off already")
     if not task.is_dry_run():
-        _set(task, file, key, off)
-    return changed(task, f"automatic updating off (was {prior['value']})")
+        _set(task, file, key, f'{key}="{off}"')
+    return changed(task, f"automatic updating off (was {prior['line'].strip()})")
 
 
 def enable_updates(task: Task, *, prior: Mapping[str, Any], file: str, key: str, off: str) -> Result:
-    """Automatic software updating back as it was."""
-    now = read_updates(task, file=file, key=key, off=off).result["value"]
-    if not prior["value"] or now == prior["value"]:
+    """Automatic software updating back as it was, letter by letter."""
+    now = read_updates(task, file=file, key=key, off=off).result["line"]
+    if not prior["line"] or now == prior["line"]:
         return skipped(task, "as before already")
     if not task.is_dry_run():
-        _set(task, file, key, prior["value"])
-    return changed(task, f"automatic updating back to {prior['value']}")
+        _set(task, file, key, prior["line"])
+    return changed(task, f"automatic updating back to {prior['line'].strip()}")
 
 
 UPDATES = Hold("puppet-updates", read_updates, disable_updates, enable_updates)
@@ -130,11 +141,11 @@ def receive_repository(task: Task, *, repository: str, run: str, before: Mapping
                 raise CommandFailed("the forced Puppet run", ended)
             raise Refused(f"`yum repolist` lists no {repository} after a Puppet run; is this node in its group?")
         said = f"got the repository {repository} by a forced Puppet run"
-    now = installed(task, list(before))
+    now = installed(task, before)
     other = [f"{name} {evr} to {now.get(name, 'nothing')}" for name, evr in before.items() if now.get(name) != evr]
     if other:
         raise Refused(f"changed although automatic updating is off: {', '.join(other)}; compare with /var/log/yum.log")
-    said += "; nothing was upgraded"
+    said += "; nothing was upgraded" if before else "; no versions were saved to compare with"
     return changed(task, said) if "forced" in said else unchanged(task, said)
 
 

@@ -16,7 +16,7 @@ set -o pipefail
 rabbitmqctl -q list_vhosts 2>/dev/null | while read -r vhost; do
   [ "$vhost" = name ] && continue
   rabbitmqctl -q list_queues -p "$vhost" name messages | while IFS=$'\t' read -r queue messages; do
-    case "$messages" in ''|*[!0-9]*|0) ;; *) printf '%s %s %s\n' "$vhost" "$queue" "$messages";; esac
+    case "$messages" in ''|*[!0-9]*|0) ;; *) printf '%s\t%s\t%s\n' "$vhost" "$queue" "$messages";; esac
   done || exit 1
 done
 """
@@ -42,7 +42,8 @@ def wait_until_empty(task: Task, *, timeout_s: float, accept_stuck: bool) -> Res
         if task.is_dry_run() or time.monotonic() >= deadline:
             break
         pause.wait(ASK_EVERY_S)
-    stuck = ", ".join(f"{queue} ({count} messages, vhost {vhost})" for vhost, queue, count in map(str.split, lines))
+    full = (line.split("\t") for line in lines)
+    stuck = ", ".join(f"{queue} ({count} messages, vhost {vhost})" for vhost, queue, count in full)
     if accept_stuck or task.is_dry_run():
         return unchanged(task, f"not empty: {stuck}")
     raise Refused(f"queues not empty after {timeout_s:.0f} s: {stuck}; see who consumes them")

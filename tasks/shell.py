@@ -1,12 +1,14 @@
 """Running a command on a node, and what its failure says."""
 
 from typing import BinaryIO
+from weakref import WeakSet
 
 from nornir.core.task import Task
 
 from plugins.connections.ssh import CommandResult, Ssh
 
 TAIL_LINES = 6
+_CHANGED: WeakSet[Task] = WeakSet()
 
 
 class CommandFailed(Exception):
@@ -72,4 +74,10 @@ def change(
     """As `sh`, for a script that changes the node: refuses to send it in a dry run, whatever its caller forgot."""
     if task.is_dry_run():
         raise Refused(f"not sent in a dry run: {what or script.strip().splitlines()[0]}")
+    _CHANGED.add(task)
     return sh(task, script, what=what, stdin=stdin, timeout=timeout, ok=ok)
+
+
+def has_changed(task: Task) -> bool:
+    """Whether the task sent something that changes its node, or tried to: what came of it may be unknown."""
+    return task in _CHANGED

@@ -1,6 +1,7 @@
 """How results and errors are printed, and the exit code that each kind of error ends with."""
 
 import json
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -8,6 +9,9 @@ import typer
 from rich.console import Console
 
 from cellstep.errors import CellstepError, ConfigurationError
+
+TRACEBACK = "CELLSTEP_TRACEBACK"
+"""Set in the environment, an unexpected error shows its traceback."""
 
 WIDE = 160
 """Columns where the output is no terminal: lines of a log are not broken for a screen that is not there."""
@@ -48,4 +52,10 @@ def reported(call: Callable[[], int]) -> int:
     except OSError as error:
         where = f": {error.filename}" if error.filename else ""
         errors.print(f"cellstep: {error.strerror or error}{where}", markup=False)
+        return 1
+    except Exception as error:
+        if os.environ.get(TRACEBACK):
+            raise
+        errors.print(f"cellstep: unexpected error: {type(error).__name__}: {error}", markup=False)
+        errors.print(f"This is a fault of cellstep. {TRACEBACK}=1 shows where; `cellstep status` what was done.")
         return 1

@@ -76,7 +76,7 @@ def run(  # noqa: PLR0913, PLR0917 - a command has as many options as it needs
 
 
 def resume(cloud: CloudOption = None, yes: Yes = False) -> None:
-    """Go on with the last run at the step where it stopped; steps and nodes that are done are not done again."""
+    """Go on with the run that is not complete, where it stopped; steps and nodes that are done are not done again."""
     loaded = reach_cloud(cloud)
     _carry(loaded, lambda *show: runs.resume(loaded, *show), yes=yes, dry_run=False)
 
@@ -136,7 +136,7 @@ def _carry(cloud: Cloud, call: Callable[..., runs.Finished | None], *, yes: bool
 
 
 def status(cloud: CloudOption = None, as_json: JsonOption = False) -> None:
-    """Show how far the last run is, what it holds and what it found; asks no node."""
+    """Show the run that is not complete, or else the last one: how far it is, what it holds and found. Asks no node."""
     loaded = open_cloud(cloud)
     if not runs.journal_path(loaded).exists():
         if as_json:
@@ -145,7 +145,7 @@ def status(cloud: CloudOption = None, as_json: JsonOption = False) -> None:
             console.print("no run yet")
         return
     journal = runs.open_journal(loaded)
-    last = journal.last_run()
+    last = journal.unfinished_run() or journal.last_run()
     if as_json:
         print_json(_status_values(loaded, journal, last))
     elif last is None:

@@ -76,6 +76,8 @@ def print_report(report: runs.Report) -> None:
             _print_bad(name, bad, report.fold)
     for host, reason in report.silent.items():
         console.print(Text.assemble((f"{host} could not be asked: ", "red"), reason))
+    for name, hosts in report.held.items():
+        console.print(f"still held: {name} on {report.fold(hosts)}", style="yellow", soft_wrap=True)
     console.print(f"\nreports: {report.folder}", soft_wrap=True)
 
 

@@ -159,10 +159,6 @@ class DatabasesConfig(_Strict):
             raise ValueError("has both password_file and password_env; keep one")
         return self
 
-    def schema_name(self, component: str) -> str:
-        """The schema a component's tables are in; its own name unless `names` says otherwise."""
-        return self.names.get(component, component)
-
 
 class FenceConfig(_Strict):
     """How user requests are blocked: through HAProxy's admin socket on the nodes with the role `loadbalancer`."""

@@ -38,9 +38,15 @@ def select(cloud: Cloud, expression: str) -> tuple[Node, ...]:
     return chosen
 
 
-def with_databases(cloud: Cloud, nodes: Sequence[Node]) -> tuple[Node, ...]:
-    """These nodes, and the database nodes of their cells, which know how they are; in the cloud's order."""
-    names, cells = {node.name for node in nodes}, {node.cell for node in nodes}
+def with_databases(cloud: Cloud, nodes: Sequence[Node], *, top: bool = False) -> tuple[Node, ...]:
+    """These nodes, and the database nodes of their cells, which know how they are; in the cloud's order.
+
+    Args:
+        cloud: whose nodes.
+        nodes: which.
+        top: the top cell's database nodes too.
+    """
+    names, cells = {node.name for node in nodes}, {node.cell for node in nodes} | ({"top"} if top else set())
     return tuple(n for n in cloud.nodes if n.name in names or (n.cell in cells and "database" in n.roles))
 
 

@@ -14,6 +14,7 @@ from cellstep.cloud.nodes import Node
 from plugins.connections.errors import CommandTimeout, ConnectionLost, TransportError, Unreachable
 from plugins.runners.bounded import BoundedRunner
 from tasks.holds import HostTask
+from tasks.shell import has_changed
 
 # Nornir logs each failed task with its traceback; the journal has what an operator needs of it.
 logging.getLogger("nornir").addHandler(logging.NullHandler())
@@ -113,7 +114,12 @@ class Dispatcher:
             ended(host.name, outcomes[host.name])
 
         def one(nornir_task: Task) -> Result:
-            return task(nornir_task, **arguments[nornir_task.host.name])
+            try:
+                return task(nornir_task, **arguments[nornir_task.host.name])
+            except Unreachable as error:
+                if has_changed(nornir_task):  # it went away after something was sent: what was sent may have been done
+                    raise ConnectionLost(f"{error} (after a change had been sent)") from error
+                raise
 
         chosen = self._nornir.filter(filter_func=lambda host: host.name in names)
         self._runner.on_start, self._runner.on_result = on_start, on_result

@@ -14,6 +14,9 @@ from typing import Any
 STATES = ("ok", "changed", "failed", "unreachable", "skipped", "quarantined", "not_run", "unknown")
 """What can become of a node in a step."""
 
+UNFINISHED = frozenset({"running", "stopped", "interrupted", "error"})
+"""States of a run that `resume` goes on with."""
+
 DONE = frozenset({"ok", "changed", "skipped", "quarantined"})
 """States after which a resumed step need not go to the node again."""
 
@@ -144,6 +147,20 @@ class Journal:
             if not whole or not any(record.options.get(name) for name in ("step", "limit", "from")):
                 return record
         return None
+
+    def unfinished_run(self, stage: str | None = None, *, whole: bool = False) -> RunRecord | None:
+        """The newest run (of a stage) that is not complete, and that no newer one was begun afresh in place of."""
+        for record in self.runs(stage):
+            single = any(record.options.get(name) for name in ("step", "limit", "from"))
+            if record.state in UNFINISHED and not (whole and single):
+                return record
+        return None
+
+    def supersede_runs(self, stage: str) -> None:
+        """Runs of a stage that are not complete will not be gone on with: a new one begins in their place."""
+        for record in self.runs(stage):
+            if record.state in UNFINISHED:
+                self._db.execute("UPDATE runs SET state='superseded' WHERE id=?", (record.id,))
 
     def runs(self, stage: str | None = None) -> Iterator[RunRecord]:
         """The runs (of a stage), newest first."""

@@ -67,7 +67,7 @@ def as_values(cloud: Cloud, runbook: Runbook, nodes: Sequence[Node]) -> dict[str
         "cloud": cloud.config.name,
         "stage": runbook.stage,
         "release": cloud.release.name,
-        "digest": runbook.digest(),
+        "digest": runbook.digest(nodes),
         "steps": [
             {
                 "number": line.number,

@@ -149,11 +149,7 @@ class Engine:
         journal.end_hosts(run, step.title, [(node.name, "skipped", f"no hold “{name}” here") for node in nothing])
         holding = [node for node in nodes if node.name in priors]
         arguments = {node.name: {**step.arguments, "prior": priors[node.name]} for node in holding}
-        outcomes = self._dispatch(step, held.lift, holding, arguments)
-        for host, outcome in outcomes.items():
-            if outcome.state in DONE:
-                journal.lift_hold(name, host)
-        return outcomes
+        return self._dispatch(step, held.lift, holding, arguments, lifted=name)
 
     def _dispatch(
         self,
@@ -163,8 +159,13 @@ class Engine:
         arguments: Mapping[str, Mapping[str, Any]],
         *,
         half: Literal["", "first", "second"] = "",
+        lifted: str = "",
     ) -> dict[str, Outcome]:
-        """Send a task. Of a hold's halves the first one starts the node, and the second one's outcome is the node's."""
+        """Send a task, and journal each node's start and outcome.
+
+        Of a hold's two halves the first starts the node, and the second's outcome is the node's. `lifted` is the
+        hold that a good outcome ends.
+        """
         journal, run = self.context.journal, self.context.run
 
         def started(host: str) -> None:
@@ -174,6 +175,8 @@ class Engine:
         def ended(host: str, outcome: Outcome) -> None:
             if half == "first" and outcome.state == "ok":
                 return
+            if lifted and outcome.state in DONE:
+                journal.lift_hold(lifted, host)
             journal.end_host(run, step.title, host, outcome.state, outcome.detail)
             self.display.node_ended(step, host, outcome)
 
@@ -190,8 +193,9 @@ class Engine:
             stop = self._judge(
                 step, {name: outcome.result for name, outcome in outcomes.items() if outcome.result is not None}
             )
-        interrupted = self.dispatcher.stopping.is_set() and counts.get("not_run", 0) + counts.get("unknown", 0) > 0
-        state = "stopped" if stop or interrupted else "done"
+        # A gate that was not judged, or a step with nodes that were not sent to, is not done: resume comes back to it.
+        undone = bool(step.judge) or counts.get("not_run", 0) + counts.get("unknown", 0) > 0
+        state = "stopped" if stop or (self.dispatcher.stopping.is_set() and undone) else "done"
         journal.end_step(run, step.title, state, stop)
         self.display.step_ended(step, counts, seconds, stop)
         if stop:
@@ -211,7 +215,7 @@ class Engine:
             return f"not reached, and needed: {fold(needed)}; bring it back, then `cellstep resume`"
         if self.dispatcher.stopping.is_set():
             return ""
-        if missed and len(missed) == len(rows):
+        if all(row["state"] in MISSED for row in rows):
             return f"none of its {len(rows)} nodes was reached; look at the network, then `cellstep resume`"
         for row in missed:
             self.context.journal.leave_out(self.context.run, row["host"], step.title, row["detail"])

@@ -92,10 +92,10 @@ class Runbook:
         if twice:
             raise ValueError(f"the runbook of {self.stage} has steps of the same title: {', '.join(twice)}")
 
-    def digest(self) -> str:
-        """A digest of the steps' kinds, titles and nodes: two plans are the same when it is."""
-        text = "\n".join(f"{step.kind} {step.title} @ {step.on.words}" for step in self.steps)
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+    def digest(self, nodes: Sequence[Node]) -> str:
+        """A digest of the steps with their nodes' names: two plans are the same when it is."""
+        lines = [f"{step.kind} {step.title} @ {[node.name for node in step.on.choose(nodes)]}" for step in self.steps]
+        return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
 
 
 def step(

@@ -11,6 +11,7 @@ from cellstep.engine.steps import Arguments, Nodes
 from cellstep.stages import choices
 from cellstep.verification import Baseline, expected_heartbeats, wanted
 from tasks.evidence import Patience
+from tasks.loadbalancer import FENCE
 
 RABBITMQ_SERVICE = "rabbitmq-server"
 
@@ -29,6 +30,7 @@ class Site:
         self.target = self.release.target.capitalize()
         self.services = cloud.services(component)
         self.rabbitmq = [RABBITMQ_SERVICE]
+        self._before: dict[str, dict[str, str]] | None = None
 
     # Packages
 
@@ -47,8 +49,11 @@ class Site:
 
     def packages_before(self, context: Context, node: Node) -> Mapping[str, Any]:
         """The versions of the release's packages on the node when the run began."""
-        rows = Baseline.find(context.journal, self.component, context.output).packages or ()
-        return {"before": {row["package"]: row["installed"] for row in rows if row["host"] == node.name}}
+        if self._before is None:
+            self._before = {}
+            for row in Baseline.find(context.journal, self.component, context.output).packages or ():
+                self._before.setdefault(row["host"], {})[row["package"]] = row["installed"]
+        return {"before": self._before.get(node.name, {})}
 
     # Puppet, monitoring, fence
 
@@ -94,6 +99,10 @@ class Site:
     def fence(self) -> dict[str, Any]:
         """HAProxy's admin socket and the back ends of the user-facing APIs."""
         return {"socket": self.config.fence.socket, "backends": tuple(self.config.fence.backends)}
+
+    def fenced(self, context: Context, node: Node) -> Mapping[str, Any]:
+        """What was open on the balancer before it was fenced."""
+        return {"prior": context.journal.open_holds(FENCE.name).get(node.name, {"servers": {}})}
 
     # Waits
 

@@ -37,6 +37,7 @@ A_CONTROLLER_IN_EACH_CELL = Nodes("one controller in each cell", _first_of_each_
 TOP_NODES = _where("nodes of the top cell", _top)
 CELL_NODES = _where("nodes of the child cells but compute nodes", lambda n: not _top(n) and n.tier != "compute")
 
+BALANCERS = _where("load balancers", lambda node: "loadbalancer" in node.roles)
 TOP_BALANCERS = _where("load balancers of the top cell", lambda node: _top(node) and "loadbalancer" in node.roles)
 CELL_BALANCERS = _where("load balancers of the child cells", lambda n: not _top(n) and "loadbalancer" in n.roles)
 NO_BALANCERS = _where("load balancers on compute nodes", lambda n: n.tier == "compute" and "loadbalancer" in n.roles)

@@ -11,6 +11,7 @@ from cellstep.stages import gates
 from cellstep.stages.arguments import Site
 from cellstep.stages.choices import (
     A_CONTROLLER_IN_EACH_CELL,
+    BALANCERS,
     CELL_BALANCERS,
     CELL_CONTROLLERS,
     CELL_DATABASES,
@@ -32,7 +33,7 @@ from cellstep.stages.choices import (
     TOP_NODES,
     TOP_QUEUES,
 )
-from tasks import checkout, databases, evidence, packages, puppet, rabbitmq, reboot
+from tasks import checkout, databases, evidence, loadbalancer, packages, puppet, rabbitmq, reboot
 from tasks.loadbalancer import FENCE
 from tasks.monitoring import RESTARTS_AND_ALARMS
 from tasks.services import DAEMONS, RABBITMQ
@@ -83,7 +84,10 @@ def runbook(cloud: Cloud) -> Runbook:
         gate("Check the controllers' RPMs and the schema versions", ask, on=CONTROLLERS_AND_DATABASES,
              per_node=site.asking("rpms", "heads"), judge=gates.upgraded),
 
-        lift("Enable RabbitMQ", RABBITMQ, on=QUEUES, services=site.rabbitmq, section="Back to service"),
+        step("Check that user requests are still blocked", loadbalancer.still_fenced, on=BALANCERS,
+             when_empty="no load balancer: nothing is blocked", per_node=site.fenced, **site.fence,
+             section="Back to service"),
+        lift("Enable RabbitMQ", RABBITMQ, on=QUEUES, services=site.rabbitmq),
         lift("Enable services on top controllers", DAEMONS, on=TOP_CONTROLLERS, services=site.services),
         lift("Enable services in child cell controllers", DAEMONS, on=CELL_CONTROLLERS, services=site.services),
         lift("Enable nova-compute", DAEMONS, on=COMPUTE_NODES, services=site.services),
@@ -92,11 +96,14 @@ def runbook(cloud: Cloud) -> Runbook:
         step("Update the compute nodes: all release packages, stragglers too", packages.update, on=COMPUTE_NODES,
              per_node=release),
         lift("Enable monitoring and alarms on all nodes", RESTARTS_AND_ALARMS, on=EVERY_NODE, **site.monitoring),
-        lift("Lift the hold on Puppet automatic software updating", puppet.UPDATES, on=EVERY_NODE, **site.updates),
         lift("Enable Puppet on all nodes", puppet.AGENT, on=EVERY_NODE, **site.puppet),
+        lift("Lift the hold on Puppet automatic software updating", puppet.UPDATES, on=EVERY_NODE, **site.updates),
 
+        step("Check that user requests are still blocked, now that Puppet runs again", loadbalancer.still_fenced,
+             on=BALANCERS, when_empty="no load balancer: nothing is blocked", per_node=site.fenced, **site.fence,
+             section="Check-out tests"),
         step("Check-out test: every cell answers over RabbitMQ", checkout.cells_answer, on=FIRST_TOP_CONTROLLER,
-             per_node=site.cells_to_answer, section="Check-out tests"),
+             per_node=site.cells_to_answer),
         step("Check-out test: create and delete a guest in each cell, past the fence", checkout.guest_in_each_cell,
              on=FIRST_TOP_CONTROLLER, per_node=site.guests_to_create),
         step("Check-out test: the site's own commands", checkout.site_command, on=site.command_nodes,
@@ -109,8 +116,8 @@ def runbook(cloud: Cloud) -> Runbook:
              per_node=site.quota_repair),
         gate("Check the quota usage: its repair is simplest now", ask, on=TOP_DATABASE,
              per_node=site.asking("quotas"), judge=gates.quotas_counted),
-        lift("Enable user facing APIs at the top cells", FENCE, on=TOP_BALANCERS, no_return=True,
-             when_empty="no load balancer in the top cell: open them by hand", **site.fence),
+        lift("Enable user facing APIs at the top cells", FENCE, on=BALANCERS, no_return=True,
+             when_empty="no load balancer in the inventory: open them by hand", **site.fence),
     ), may_miss=lambda node: node.tier == "compute")
 
 

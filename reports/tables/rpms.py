@@ -26,7 +26,7 @@ def table(expected: pd.DataFrame, installed: pd.DataFrame, unreachable: Iterable
         expected: cell, host, role, package, expected (`[epoch:]version[-release]`; without a release only
             epoch and version are compared).
         installed: host, package, installed (`[epoch:]version-release`). Of several versions of one package
-            on a host (kernels, a broken update) the newest counts and is shown.
+            on a host (an update that was cut off) the oldest counts and is shown.
         unreachable: names of hosts that could not be asked.
 
     Returns:
@@ -36,7 +36,7 @@ def table(expected: pd.DataFrame, installed: pd.DataFrame, unreachable: Iterable
         ValueError: a version cannot be read, or a column is not there.
     """
     want = frames.take(expected, ["cell", "host", "role", "package", "expected"])
-    rows = want.merge(_newest(installed), on=["host", "package"], how="left")
+    rows = want.merge(_oldest(installed), on=["host", "package"], how="left")
     lost = rows["host"].isin(list(unreachable))
     rows.loc[lost, "installed"] = np.nan
     absent = rows["installed"].isna()
@@ -44,7 +44,7 @@ def table(expected: pd.DataFrame, installed: pd.DataFrame, unreachable: Iterable
     return frames.shaped(frames.in_order(rows, ["cell", "host", "package"]), COLUMNS)
 
 
-def _newest(installed: pd.DataFrame) -> pd.DataFrame:
+def _oldest(installed: pd.DataFrame) -> pd.DataFrame:
     have = frames.take(installed, ["host", "package", "installed"])
     written = {text: str(parse_evr(text)) for text in have["installed"].unique()}
     have["installed"] = have["installed"].map(written).astype("str")
@@ -52,7 +52,7 @@ def _newest(installed: pd.DataFrame) -> pd.DataFrame:
     return (
         have.assign(rank=have["installed"].map(rank))
         .sort_values("rank", kind="stable")
-        .drop_duplicates(["host", "package"], keep="last")
+        .drop_duplicates(["host", "package"], keep="first")
         .drop(columns="rank")
     )
 

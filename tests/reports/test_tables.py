@@ -116,10 +116,10 @@ def test_rpm_statuses():
     )
 
 
-def test_the_newest_of_several_installed_versions_counts():
+def test_the_oldest_of_several_installed_versions_counts():
     installed = [have("h", text) for text in ("2.6.32-9.el6", "2.6.32-10.el6", "2.6.32-8.el6")]
     table = rpms.table(Frame([package("h", expected="2.6.32-10.el6")]), Frame(installed), set())
-    assert table.loc[0, ["installed", "status"]].tolist() == ["2.6.32-10.el6", "ok"]
+    assert table.loc[0, ["installed", "status"]].tolist() == ["2.6.32-8.el6", "older"]
 
 
 def test_an_unreachable_host_has_a_row_for_each_expected_package():
