@@ -87,3 +87,15 @@ with locked(Path({str(path)!r}), "run nova"):
         holder.kill()
     with locked(path, "resume"):
         assert json.loads(path.read_text())["doing"] == "resume"
+
+
+def test_resume_finds_the_run_that_is_not_complete_behind_newer_ones(journal: Journal):
+    stopped = journal.begin_run("nova", "r", "d", {})
+    journal.end_run(stopped, "stopped", 4)
+    single = journal.begin_run("nova", "r", "d", {"step": "3"})
+    journal.end_run(single, "complete", 0)
+    last = journal.unfinished_run()
+    assert last is not None
+    assert last.id == stopped
+    journal.supersede_runs("nova")
+    assert journal.unfinished_run() is None

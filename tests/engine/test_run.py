@@ -208,3 +208,69 @@ def test_a_journal_that_lacks_a_node_is_never_green(cloud):
 
     with pytest.raises(CellstepError, match="host accounting"):
         account(cloud.nodes, [{"host": node.name, "state": "ok"} for node in cloud.nodes[1:]])
+
+
+def test_a_gate_that_an_interrupt_kept_from_judging_is_not_done(rehearsal: Rehearsal, cloud):
+    """Ctrl-C when every node has answered and before the judge: resume must come back to the gate."""
+    stopping, judged = threading.Event(), []
+
+    def script(_task, host, _arguments):
+        if host == cloud.nodes[-1].name:
+            stopping.set()
+        return OK
+
+    def judge(_context, results):
+        judged.append(len(results))
+        return []
+
+    steps = [gate("Gate", first, on=EVERYBODY, judge=judge, per_node=lambda *_: {}), step("Open", second, on=EVERYBODY)]
+    assert isinstance(rehearsal.go(steps, script, stopping).error, Interrupted)
+    assert judged == []
+    again = rehearsal.go(steps, all_ok)
+    assert again.error is None
+    assert judged == [len(cloud.nodes)]
+    assert [task for task, _ in again.dispatcher.sent] == ["first"] * len(cloud.nodes) + ["second"] * len(cloud.nodes)
+
+
+def test_a_lift_ends_each_hold_as_its_node_answers(rehearsal: Rehearsal, cloud):
+    """A crash in the middle of a lift must not leave holds open on nodes that are done, which resume passes over."""
+    for node in cloud.nodes:
+        rehearsal.journal.place_hold(rehearsal.run, "thing", node.name, {"was": "on"})
+
+    def script(_task, host, _arguments):
+        if host == cloud.nodes[4].name:
+            raise KeyboardInterrupt
+        return CHANGED
+
+    with pytest.raises(KeyboardInterrupt):
+        rehearsal.go([lift("On", HELD, on=EVERYBODY)], script)
+    assert list(rehearsal.journal.open_holds("thing")) == [node.name for node in cloud.nodes[4:]]
+    again = rehearsal.go([lift("On", HELD, on=EVERYBODY)], lambda *_: CHANGED)
+    assert again.error is None
+    assert [host for _, host in again.dispatcher.sent] == [node.name for node in cloud.nodes[4:]]
+    assert rehearsal.journal.all_open_holds() == {}
+
+
+def test_a_hold_is_one_attempt(rehearsal: Rehearsal):
+    rehearsal.go(
+        [hold("Off", HELD, on=COMPUTES)], lambda task, *_: Outcome("ok", "", {}) if task == "read" else CHANGED
+    )
+    assert {row["attempts"] for row in rehearsal.journal.hosts(rehearsal.run)} == {1}
+
+
+def test_a_step_that_reaches_nobody_stops_the_run_also_when_they_were_lost_one_by_one(rehearsal: Rehearsal, cloud):
+    computes = [node.name for node in COMPUTES.choose(cloud.nodes)]
+
+    def script(task, host, _arguments):
+        lost = computes[:3] if task == "first" else computes
+        return Outcome("unreachable", "off") if host in lost else OK
+
+    went = rehearsal.go([step("One", first, on=COMPUTES), step("Two", second, on=COMPUTES)], script)
+    assert isinstance(went.error, Stopped)
+    assert "none of its 4 nodes was reached" in str(went.error)
+
+
+def test_the_digest_of_a_plan_knows_its_nodes(cloud):
+    book = Runbook("nova", (step("One", first, on=EVERYBODY),), lambda _: False)
+    assert book.digest(cloud.nodes) == book.digest(tuple(cloud.nodes))
+    assert book.digest(cloud.nodes) != book.digest(cloud.nodes[1:])
