@@ -5,7 +5,7 @@ from pathlib import Path
 
 from nornir.core.inventory import Host, Inventory
 
-from cellstep.cloud.cloud import Cloud
+from cellstep.cloud.cloud import Cloud, collecting_later
 from cellstep.cloud.model import CloudConfig
 from cellstep.cloud.nodes import Node
 from cellstep.cloud.select import select
@@ -31,6 +31,7 @@ _STAND_INS = {
 _NO_RELEASE = Release(name="unknown", source="unknown", target="unknown", components={})
 
 
+@collecting_later()
 def load_cloud(directory: Path) -> Cloud:
     """Read a cloud's folder.
 
