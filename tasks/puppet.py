@@ -31,12 +31,14 @@ def disable_agent(task: Task, *, prior: Mapping[str, Any], lock: str) -> Result:
         change(task, f"puppet agent --disable {shlex.quote(REASON)}", timeout=RUN_TIMEOUT_S)
         if read_agent(task, lock=lock).result["enabled"]:
             raise Refused(f"puppet agent --disable wrote no {lock}; is this its agent_disabled_lockfile?")
-        _wait_for_run(task, lock)
+    _wait_for_run(task, lock)
     return changed(task, "Puppet stopped")
 
 
 def _wait_for_run(task: Task, lock: str) -> None:
     """Wait until no Puppet run is under way; a lock whose process is gone was left by a crash."""
+    if task.is_dry_run():
+        return
     run_lock = shlex.quote(lock.rsplit("/", 1)[0] + "/agent_catalog_run.lock")
     script = f"""
 for ((i = 0; i < {RUN_TIMEOUT_S:.0f}; i++)); do
@@ -62,9 +64,9 @@ AGENT = Hold("puppet", read_agent, disable_agent, enable_agent)
 """The Puppet agent."""
 
 
-def read_updates(task: Task, *, file: str, key: str, off: str) -> Result:
+def read_updates(task: Task, *, file: str, key: str, off: str, lock: str) -> Result:
     """Prior state: {line: the last line that sets the key, as it stands, "" where none does}."""
-    del off
+    del off, lock
     pattern = shlex.quote(f"^[[:space:]]*{key}=")
     return unchanged(task, {"line": sh(task, f"grep {pattern} {shlex.quote(file)} | tail -n 1").stdout.rstrip("\n")})
 
@@ -83,20 +85,22 @@ def _set(task: Task, file: str, key: str, line: str) -> None:
     change(task, script, what=f"setting {key} in {file}")
 
 
-def disable_updates(task: Task, *, prior: Mapping[str, Any], file: str, key: str, off: str) -> Result:
-    """Automatic software updating off; Puppet itself still runs."""
+def disable_updates(task: Task, *, prior: Mapping[str, Any], file: str, key: str, off: str, lock: str) -> Result:
+    """Automatic software updating off; Puppet itself still runs. Waits for a run under way, which may still update."""
     if not prior["line"]:
         return skipped(task, f"{file} does not set {key}: no automatic updating here")
-    if _value(read_updates(task, file=file, key=key, off=off).result["line"]) == off:
+    if _value(read_updates(task, file=file, key=key, off=off, lock=lock).result["line"]) == off:
+        _wait_for_run(task, lock)
         return skipped(task, "automatic updating is off already")
     if not task.is_dry_run():
         _set(task, file, key, f'{key}="{off}"')
+    _wait_for_run(task, lock)
     return changed(task, f"automatic updating off (was {prior['line'].strip()})")
 
 
-def enable_updates(task: Task, *, prior: Mapping[str, Any], file: str, key: str, off: str) -> Result:
+def enable_updates(task: Task, *, prior: Mapping[str, Any], file: str, key: str, off: str, lock: str) -> Result:
     """Automatic software updating back as it was, letter by letter."""
-    now = read_updates(task, file=file, key=key, off=off).result["line"]
+    now = read_updates(task, file=file, key=key, off=off, lock=lock).result["line"]
     if not prior["line"] or now == prior["line"]:
         return skipped(task, "as before already")
     if not task.is_dry_run():

@@ -59,9 +59,9 @@ class Site:
 
     @property
     def updates(self) -> dict[str, Any]:
-        """Where Puppet's automatic updating is switched."""
+        """Where Puppet's automatic updating is switched, and its lock file."""
         updates = self.config.puppet.updates
-        return {"file": updates.file, "key": updates.key, "off": updates.off}
+        return {"file": updates.file, "key": updates.key, "off": updates.off, **self.puppet}
 
     @property
     def puppet(self) -> dict[str, Any]:

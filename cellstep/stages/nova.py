@@ -49,11 +49,11 @@ def runbook(cloud: Cloud) -> Runbook:
     return Runbook("nova", (
         gate("Save a list of all volumes", ask, on=TOP_DATABASE, per_node=site.asking("volumes"),
              judge=gates.save_volumes, section="Before the dark time"),
-        gate("Save the versions of all RPMs", ask, on=STAGE_NODES, per_node=site.asking("rpms"),
-             judge=gates.save_packages),
         gate("Save a list of all guests", ask, on=COMPUTE_NODES, per_node=site.asking("guests"),
              judge=gates.save_guests),
         hold("Disable Puppet automatic software updating", puppet.UPDATES, on=EVERY_NODE, **site.updates),
+        gate("Save the versions of all RPMs", ask, on=STAGE_NODES, per_node=site.asking("rpms"),
+             judge=gates.save_packages),
         step(f"Move the {site.target} repository from QA to the master branch in Puppet", puppet.promote,
              on=site.promotion_node, **site.promotion),
         step(f"Prove that every node has the {site.target} repository and that nothing was upgraded",
