@@ -90,7 +90,7 @@ def download(task: Task, *, expected: Mapping[str, str], kernel: bool = False) -
             raise CommandFailed("downloading", ended)
         cached = sh(task, "find /var/cache/yum /var/cache/dnf -name '*.rpm' 2>/dev/null", ok=None).stdout.split()
         files = {path.rpartition("/")[2] for path in cached}
-        missing = [name for name in _names(pending) if not fnmatch.filter(files, f"{name}*.rpm")]
+        missing = [name for name in _names(pending) if not fnmatch.filter(files, f"{name}.*.rpm")]
         if missing:
             raise Refused(f"yum ended well, but these are not in its cache: {', '.join(missing)}; is keepcache set?")
         if _pending(task, expected) != pending:

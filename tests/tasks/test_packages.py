@@ -1,0 +1,207 @@
+"""Packages: what is installed, downloading, and updating to exact versions."""
+
+import subprocess
+
+import pytest
+
+from tasks import packages
+from tasks.shell import CommandFailed, Refused
+from tests.support.scripted import Bash, Scripted, reply, said, task_on, told
+
+OLD = "python-nova 2013.1.4-1.el6\npython-novaclient 2.13.0-1.el6\nbash 4.1.2-15.el6\n"
+NEW = "python-nova 2013.2.1-1.el6\npython-novaclient 1:2.15.0-7.el6\nbash 4.1.2-15.el6\n"
+EXPECTED = {"python-nova": "2013.2.1-1.el6", "python-novaclient": "1:2.15.0"}
+CACHED = """/var/cache/yum/x86_64/6/havana/packages/python-nova-2013.2.1-1.el6.noarch.rpm
+/var/cache/yum/x86_64/6/havana/packages/python-novaclient-2.15.0-7.el6.noarch.rpm
+"""
+ONLY = "exiting because --downloadonly specified \n"
+UPDATE = "yum -y update python-nova-2013.2.1-1.el6 'python-novaclient-2.15.0-*'"
+
+
+def node(rpms, *, yum="", rpmnew="", kernels="", cached=CACHED):
+    """A node on which `rpm -qa` answers in turn; anything else asked of it fails the test."""
+    return Scripted(
+        [
+            ("rpm -qa", rpms),
+            ("yum -y", yum),
+            ("find /etc -name '*.rpmnew'", rpmnew),
+            ("find /var/cache/yum", cached),
+            ("%{INSTALLTIME}", kernels),
+        ]
+    )
+
+
+def update(rpms, **more):
+    kernel = more.pop("kernel", False)
+    return reply(node(rpms, **more), packages.update, expected=EXPECTED, kernel=kernel)
+
+
+def download(rpms, **more):
+    kernel = more.pop("kernel", False)
+    return reply(node(rpms, **more), packages.download, expected=EXPECTED, kernel=kernel)
+
+
+BROKEN = said("", 1, "error: cannot open Packages database in /var/lib/rpm")
+
+
+@pytest.mark.parametrize("answer", [BROKEN, said(OLD.splitlines()[0] + "\n", 1, BROKEN.stderr)])
+@pytest.mark.parametrize("ask", [update, download])
+def test_a_broken_rpm_database_is_a_failure_and_never_up_to_date(ask, answer):
+    """Also one that gives some of its packages before it breaks."""
+    with pytest.raises(CommandFailed, match="reading the RPM database: exit status 1: error: cannot open Packages"):
+        ask(answer)
+
+
+def test_a_real_rpm_tells_a_broken_database(tmp_path):
+    """The exit status of `rpm -qa` is what tells it: is that so?"""
+    bash = Bash(tmp_path / "bin")
+    if bash.run("type -P rpm").exit_status:
+        pytest.skip("rpm is not installed: apt-get install rpm")
+    database = tmp_path / "db"
+    bash.program("rpm", f'exec /usr/bin/rpm --dbpath {database} "$@"')
+    subprocess.run(["rpm", "--initdb", "--dbpath", database], check=True, capture_output=True, timeout=20)
+    assert packages.versions(task_on(bash), EXPECTED) == {}
+    (broken,) = database.glob("rpmdb.sqlite")
+    broken.write_bytes(b"no database at all" * 500)
+    with pytest.raises(CommandFailed, match="reading the RPM database: exit status"):
+        packages.versions(task_on(bash), EXPECTED)
+
+
+@pytest.mark.parametrize("ask", [update, download])
+def test_a_node_with_none_of_the_packages_is_refused(ask):
+    with pytest.raises(Refused, match="none of these is installed here: python-nova, python-novaclient;"):
+        ask("bash 4.1.2-15.el6\n")
+
+
+@pytest.mark.parametrize("ask", [update, download])
+def test_a_package_that_is_there_twice_is_refused(ask):
+    """An update that was cut off leaves the old one beside the new one."""
+    twice = OLD + "python-nova 2013.2.1-1.el6\n"
+    with pytest.raises(Refused, match=r"python-nova \(2013.1.4-1.el6, 2013.2.1-1.el6\); mend with package-cleanup"):
+        ask(twice)
+
+
+def test_other_packages_may_be_there_twice():
+    assert update(NEW + "kernel 2.6.32-358.el6\nkernel 2.6.32-431.el6\n") == "skipped: all up to date"
+
+
+def test_update_asks_yum_for_exact_versions_without_the_epoch():
+    """Yum of EL6 takes no epoch before a version; an expected one without a release takes any."""
+    asked = node([OLD, NEW])
+    assert reply(asked, packages.update, expected=EXPECTED) == "changed: updated 2 packages"
+    assert asked.sent_with("yum") == [UPDATE]
+
+
+def test_only_what_is_installed_and_old_is_updated():
+    before = "python-nova 2013.1.4-1.el6\n"
+    asked = node([before, "python-nova 2013.2.1-1.el6\n"])
+    assert reply(asked, packages.update, expected=EXPECTED) == "changed: updated 1 packages"
+    assert asked.sent_with("yum") == ["yum -y update python-nova-2013.2.1-1.el6"]
+
+
+@pytest.mark.parametrize(
+    ("after", "told_of"),
+    [
+        (OLD, "python-nova is 2013.1.4-1.el6, not 2013.2.1-1.el6, python-novaclient is 2.13.0-1.el6, not 1:2.15.0"),
+        (NEW.replace("2013.2.1-1", "2013.2.1-2"), "python-nova is 2013.2.1-2.el6, not 2013.2.1-1.el6"),
+        (NEW.replace("1:2.15.0", "2.15.0"), "python-novaclient is 2.15.0-7.el6, not 1:2.15.0"),
+        (NEW.replace("1:2.15.0-7", "1:2.15.0.1-7"), "python-novaclient is 1:2.15.0.1-7.el6, not 1:2.15.0"),
+    ],
+)
+def test_a_yum_that_ends_well_elsewhere_is_refused(after, told_of):
+    """Another version is in the repository, or it is excluded: yum says nothing of that."""
+    with pytest.raises(Refused) as refused:
+        update([OLD, after, after])
+    assert str(refused.value).startswith(f"yum ended well, but {told_of}; is the version in the repository")
+
+
+def test_a_yum_that_fails_is_told():
+    with pytest.raises(CommandFailed, match="yum update: exit status 1: No Packages marked"):
+        update(OLD, yum=said("No Packages marked for Update\n", 1))
+
+
+def test_what_is_to_be_merged_is_named_only_when_this_update_left_it():
+    old, new = "/etc/nova/old.rpmnew\n", "/etc/nova/nova.conf.rpmnew\n/etc/nova/old.rpmnew\n"
+    assert update([OLD, NEW], rpmnew=[old, new]) == "changed: updated 2 packages; to merge: /etc/nova/nova.conf.rpmnew"
+    assert update([OLD, NEW], rpmnew=[old, old]) == "changed: updated 2 packages"
+
+
+def test_a_new_kernel_is_named_and_none_is_no_change():
+    old, both = "100 2.6.32-358.el6\n", "100 2.6.32-358.el6\n200 2.6.32-431.el6\n"
+    assert update([OLD, NEW], kernel=True, kernels=[old, both]) == "changed: updated 2 packages; kernel 2.6.32-431.el6"
+    assert update(NEW, kernel=True, kernels=[old, both]) == "changed: kernel 2.6.32-431.el6"
+    assert update(NEW, kernel=True, kernels=[both, both]) == "skipped: all up to date"
+
+
+def test_the_newest_kernel_is_the_one_that_was_installed_last(tmp_path):
+    """By time, as a number; a kernel of another vendor may have a lower version. Without any, rpm says so in words."""
+    bash = Bash(tmp_path)
+    bash.program("rpm", "printf '1390000000 2.6.32-358.el6\\n999000000 3.10.20-11.el6\\n'")
+    assert packages.installed_kernels(task_on(bash)) == ["3.10.20-11.el6", "2.6.32-358.el6"]
+    bash.program("rpm", "echo 'package kernel is not installed'; exit 1")
+    assert packages.installed_kernels(task_on(bash)) == []
+
+
+@pytest.mark.parametrize("ended", ["", said(ONLY, 1), said(ONLY, 0)])
+def test_downloaded_packages_are_looked_for_in_the_cache(ended):
+    """The plugin of EL6 ends yum with 1."""
+    asked = node([OLD, OLD], yum=ended)
+    assert reply(asked, packages.download, expected=EXPECTED) == "changed: downloaded 2 packages"
+    assert asked.sent_with("yum -y") == [UPDATE.replace("-y", "-y --downloadonly") + " 2>&1"]
+    assert download([OLD, OLD], yum=ended, kernel=True) == "changed: downloaded 2 packages and the kernel"
+
+
+@pytest.mark.parametrize("status", [1, 2])
+def test_a_yum_that_fails_is_not_taken_for_the_plugin(status):
+    """Exit 1 without the plugin's words is yum's general error: the repository does not answer."""
+    error = said("Error: Cannot retrieve repository metadata (repomd.xml)\n", status)
+    with pytest.raises(CommandFailed, match=f"downloading: exit status {status}: Error: Cannot retrieve repository"):
+        download([OLD, OLD], yum=error)
+
+
+def test_the_plugins_words_do_not_excuse_another_status():
+    with pytest.raises(CommandFailed, match="exit status 137"):
+        download([OLD, OLD], yum=said(ONLY, 137))
+
+
+@pytest.mark.parametrize(
+    ("cached", "missing"),
+    [
+        ("", "python-nova-2013.2.1-1.el6, python-novaclient-2.15.0-*"),
+        (CACHED.splitlines()[0], "python-novaclient-2.15.0-*"),
+        (CACHED.replace("2013.2.1-1.el6", "2013.2.1-1.el6_5"), "python-nova-2013.2.1-1.el6"),
+        (CACHED.replace("2.15.0-7", "2.15.0.1-7"), "python-novaclient-2.15.0-*"),
+    ],
+)
+def test_a_package_that_is_not_in_the_cache_is_told(cached, missing):
+    with pytest.raises(Refused) as refused:
+        download([OLD, OLD], yum=said(ONLY, 1), cached=cached)
+    assert str(refused.value) == f"yum ended well, but these are not in its cache: {missing}; is keepcache set?"
+
+
+def test_a_download_that_installs_is_refused():
+    """The plugin is off: yum does what it always does."""
+    with pytest.raises(Refused, match="packages changed while they were only to be downloaded"):
+        download([OLD, NEW])
+
+
+def test_where_all_is_up_to_date_nothing_is_sent():
+    asked = node(NEW)
+    assert reply(asked, packages.download, expected=EXPECTED) == "skipped: nothing to download"
+    assert reply(asked, packages.update, expected=EXPECTED) == "skipped: all up to date"
+    assert not asked.sent_with("yum")
+
+
+def test_a_dry_run_sends_nothing_that_changes():
+    asked = node(OLD)
+    task = task_on(asked, dry_run=True)
+    assert told(packages.update(task, expected=EXPECTED)) == "changed: would update python-nova, python-novaclient"
+    assert told(packages.download(task, expected=EXPECTED)) == "changed: downloaded 2 packages"
+    assert told(packages.clean(task)) == "changed: yum clean all"
+    assert not asked.sent_with("yum")
+
+
+def test_yum_clean_all():
+    asked = Scripted({"yum clean all": ""})
+    assert reply(asked, packages.clean) == "changed: yum clean all"
+    assert asked.sent == ["yum clean all"]
