@@ -8,13 +8,15 @@ from cellstep.errors import UsageError
 from plugins.inventory.ranges import RangeError, expand, split
 from plugins.inventory.validation import nearest
 
+EVERYBODY = "all"
+
 
 def select(cloud: Cloud, expression: str) -> tuple[Node, ...]:
     """The nodes an expression means.
 
     Args:
         cloud: whose nodes.
-        expression: comma-separated nodes, groups (top, cells, roles, data centres) and ranges such as
+        expression: comma-separated nodes, groups (top, cells, roles, data centres), `all`, and ranges such as
             `c01-n[01-02]` or `cell[01-03]`; one after `!` is left out. With nothing but exclusions, all others.
 
     Returns:
@@ -63,6 +65,8 @@ def _names(cloud: Cloud, part: str, expression: str) -> Iterator[str]:
             yield from (node.name for node in cloud.groups[word])
         elif word in known:
             yield word
+        elif word == EVERYBODY:
+            yield from known
         else:
             guess = nearest(word, [*cloud.groups, *known])
             hint = f"did you mean '{guess}'?" if guess else "`cellstep inventory` shows them"

@@ -24,6 +24,7 @@ def cloud(tmp_path_factory):
         ("budapest,!compute", "c02-ctl01"),
         ("!compute,budapest", "c02-ctl01"),
         ("!compute,!top", "c[01-02]-ctl01"),
+        ("all,!compute,!top", "c[01-02]-ctl01"),
         ("cell[01-02],!compute", "c[01-02]-ctl01"),
         ("compute,!c01-n[01-10],!c02-n[2-10]", "c02-n1"),
         ("c01-n01,c01-n01,cell01,!c01-n[02-10]", "c01-ctl01,c01-n01"),
