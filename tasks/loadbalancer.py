@@ -75,9 +75,9 @@ def open_(task: Task, *, prior: Mapping[str, Any], socket: str, backends: Sequen
         return skipped(task, "as before already")
     if not task.is_dry_run():
         for name in todo:
-            _tell(task, socket, f"enable server {name}")
-            if prior["servers"][name].startswith("DRAIN"):
-                _tell(task, socket, f"set server {name} state drain")
+            # One that was draining is not opened in between, where a try that is cut off would leave it.
+            draining = prior["servers"][name].startswith("DRAIN")
+            _tell(task, socket, f"set server {name} state drain" if draining else f"enable server {name}")
     return changed(task, f"open: {', '.join(todo)}")
 
 
