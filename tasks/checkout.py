@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 
 from nornir.core.task import Result, Task
 
+from plugins.connections.errors import TransportError
+from plugins.connections.ssh import CommandResult
 from tasks.holds import changed, skipped, unchanged
 from tasks.shell import CommandFailed, Refused, change, sh
 
@@ -74,7 +76,8 @@ def guest_in_each_cell(
         timeout_s: seconds for each of the two waits.
 
     Raises:
-        Refused: a guest did not become ACTIVE, or did not go away; the message names its cell.
+        CommandFailed: a guest could not be created or deleted.
+        Refused: one did not become ACTIVE, or did not go away; the message names its cell. Or several things failed.
     """
     if not cells:
         return skipped(task, "no child cell with a compute node")
@@ -88,19 +91,51 @@ def guest_in_each_cell(
         return _with(environment, template.format(cell_path=cell, name=names[cell]))
 
     tried: list[str] = []
+    failed: list[Exception] = []
     try:
         for cell in cells:
             tried.append(cell)
             change(task, command(create, cell), what=create, timeout=COMMAND_TIMEOUT_S)
         for cell in cells:
             _wait(task, command(show, cell), "ACTIVE", timeout_s, f"the guest in {cell}")
-    finally:
-        ended = {cell: change(task, command(delete, cell), timeout=COMMAND_TIMEOUT_S, ok=None) for cell in tried}
+    except (CommandFailed, Refused, TransportError) as error:
+        failed.append(error)
+    failed += _delete(task, {cell: command(delete, cell) for cell in tried})
+    if len(failed) > 1 and not isinstance(failed[0], TransportError):
+        raise Refused("; ".join(str(error) for error in failed)) from failed[0]
+    if failed:
+        raise failed[0]
     for cell in cells:
-        if ended[cell].exit_status != 0:
-            raise CommandFailed(f"deleting the guest in {cell}", ended[cell])
         _wait(task, command(show, cell), GONE, timeout_s, f"deleting the guest in {cell}")
     return changed(task, f"a guest was created and deleted in {', '.join(cells)}")
+
+
+def _delete(task: Task, commands: Mapping[str, str]) -> list[Exception]:
+    """Delete the guests; what failed. One that gives no answer does not keep the others from being deleted.
+
+    Args:
+        task: the Nornir task.
+        commands: cell to the command for its guest.
+    """
+    failed: list[Exception] = []
+    for cell, command in commands.items():
+        try:
+            ended = change(task, command, timeout=COMMAND_TIMEOUT_S, ok=None)
+        except TransportError as error:
+            failed.append(error)
+        else:
+            if ended.exit_status != 0 and not _says_gone(ended):
+                failed.append(CommandFailed(f"deleting the guest in {cell}", ended))
+    return failed
+
+
+def _says_gone(answer: CommandResult) -> bool:
+    """Whether a command failed because there is no such guest: in novaclient's words, and in those of its successor.
+
+    HAProxy's own 503 page begins alike: "No server is available to handle this request".
+    """
+    words = r"no server (with a name or id|found)"
+    return answer.exit_status != 0 and bool(re.search(words, answer.stdout + answer.stderr, re.IGNORECASE))
 
 
 def _wait(task: Task, command: str, wanted: str, timeout_s: float, what: str) -> None:
@@ -111,7 +146,7 @@ def _wait(task: Task, command: str, wanted: str, timeout_s: float, what: str) ->
         answer = sh(task, command, timeout=COMMAND_TIMEOUT_S, ok=None)
         state = re.search(r"^\|\s*status\s*\|\s*(\S+)", answer.stdout, re.MULTILINE)
         said = state.group(1) if state else ""
-        if answer.exit_status != 0 and re.search(r"no server", answer.stdout + answer.stderr, re.IGNORECASE):
+        if _says_gone(answer):
             said = GONE
         if said == wanted:
             return

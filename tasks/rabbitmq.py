@@ -10,12 +10,12 @@ from tasks.shell import Refused, sh
 
 ASK_EVERY_S = 2.0
 
-# One line a queue with messages: vhost, queue, messages.
+# One line a queue with messages: vhost, queue, messages. What reads standard input in the loop would read the vhosts.
 FULL_QUEUES = r"""
 set -o pipefail
 rabbitmqctl -q list_vhosts 2>/dev/null | while read -r vhost; do
   [ "$vhost" = name ] && continue
-  rabbitmqctl -q list_queues -p "$vhost" name messages | while IFS=$'\t' read -r queue messages; do
+  rabbitmqctl -q list_queues -p "$vhost" name messages </dev/null | while IFS=$'\t' read -r queue messages; do
     case "$messages" in ''|*[!0-9]*|0) ;; *) printf '%s\t%s\t%s\n' "$vhost" "$queue" "$messages";; esac
   done || exit 1
 done
