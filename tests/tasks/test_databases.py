@@ -1,0 +1,312 @@
+"""Databases: dumps and their copies, schema versions and `db sync`, and the waits."""
+
+import gzip
+import hashlib
+import time
+
+import pytest
+
+from tasks import databases
+from tasks.shell import CommandFailed, Refused
+from tests.support.scripted import Bash, Database, Scripted, reply, said, task_on, told
+
+# It writes what mysqldump does, and stops as `fault` in its folder says: NAME how.
+MYSQLDUMP = r"""
+for last; do :; done
+echo "$*" >> asked
+read -r name how < fault
+[ "$name" = "$last" ] || how=
+echo "-- MySQL dump 10.13  Distrib 5.1.73"
+for ((i = 0; i < 2000; i++)); do echo "INSERT INTO $last VALUES ($i);"; done
+[ "$how" = fails ] && { echo "mysqldump: Error 2013: Lost connection during query" >&2; exit 3; }
+[ "$how" = cut ] && exit 0
+[ "$how" = talks ] && { echo '-- Dump completed on 2014-01-30 10:00:00'; echo 'but'; exit 0; }
+echo '-- Dump completed on 2014-01-30 10:00:00'
+"""
+
+
+class Server(Bash):
+    """A bash with stand-ins for `mysql` and `mysqldump`, over a file with the databases' names."""
+
+    def __init__(self, folder):
+        super().__init__(folder / "bin")
+        self.work = folder
+        self.has("nova", "cinder", "mysql")
+        self.fault("")
+        self.program(
+            "mysql", f"""cd {folder}; grep -c "^$(sed "s/.*'\\(.*\\)'.*/\\1/" <<< "${{!#}}")$" databases; true"""
+        )
+        self.program("mysqldump", f"cd {folder}\n{MYSQLDUMP}")
+
+    def has(self, *names):
+        (self.work / "databases").write_text("".join(f"{name}\n" for name in names))
+
+    def fault(self, text):
+        (self.work / "fault").write_text(f"{text}\n")
+
+    @property
+    def asked(self):
+        asked = self.work / "asked"
+        return [line.split()[-1] for line in asked.read_text().splitlines()] if asked.exists() else []
+
+
+@pytest.fixture
+def server(tmp_path):
+    return Server(tmp_path)
+
+
+@pytest.fixture
+def back_up(server, tmp_path):
+    """Back up, and return the folder on the node and the operator's."""
+    there, here = tmp_path / "node's backups" / "run1", tmp_path / "out" / "backup" / "top-infra01"
+
+    def call(*others, node=server):
+        arguments = {"database": "nova", "others": others, "folder": str(there), "here": here}
+        return reply(node, databases.back_up, **arguments)
+
+    call.there, call.here = there, here
+    return call
+
+
+def files(folder):
+    return sorted(path.name for path in folder.iterdir()) if folder.exists() else []
+
+
+def test_databases_are_dumped_and_copied(server, back_up):
+    answer = back_up("cinder")
+    assert files(back_up.there) == files(back_up.here) == ["cinder.sql.gz", "nova.sql.gz"]
+    for name in ("nova", "cinder"):
+        dump = (back_up.there / f"{name}.sql.gz").read_bytes()
+        assert (back_up.here / f"{name}.sql.gz").read_bytes() == dump
+        text = gzip.decompress(dump).decode()
+        assert text.count(f"INSERT INTO {name} ") == 2000
+        assert text.splitlines()[-1].startswith("-- Dump completed")
+        assert f"{name}.sql.gz ({len(dump):,} bytes)" in answer
+    assert answer.startswith(f"changed: dumped to {back_up.there} and copied to {back_up.here}: nova.sql.gz (")
+    assert set(server.asked) == {"nova", "cinder"}
+    options = (server.work / "asked").read_text().splitlines()[0].split()
+    assert {"--opt", "--single-transaction", "--routines", "--triggers", "--add-drop-database"} <= set(options)
+
+
+def test_dumps_and_copies_are_for_their_owner_alone(back_up):
+    back_up("cinder")
+    for folder in (back_up.there, back_up.here):
+        assert folder.stat().st_mode & 0o777 == 0o700
+        assert {path.stat().st_mode & 0o777 for path in folder.iterdir()} == {0o600}
+
+
+def test_another_try_takes_the_place_of_the_first(server, back_up):
+    server.fault("cinder fails")
+    with pytest.raises(CommandFailed):
+        back_up("cinder")
+    server.fault("")
+    (back_up.here).mkdir(parents=True)
+    (back_up.here / "nova.sql.part").write_text("a copy that was cut off")
+    back_up("cinder")
+    assert files(back_up.there) == files(back_up.here) == ["cinder.sql.gz", "nova.sql.gz"]
+
+
+@pytest.mark.parametrize(
+    ("fault", "told_of"),
+    [
+        ("nova fails", "mysqldump: exit status 3: mysqldump: Error 2013: Lost connection during query"),
+        ("nova cut", "mysqldump: exit status 4: the dump of nova is cut off"),
+        ("nova talks", "mysqldump: exit status 4: the dump of nova is cut off"),
+        ("cinder fails", "mysqldump: exit status 3"),
+        ("cinder cut", "mysqldump: exit status 4: the dump of cinder is cut off"),
+    ],
+)
+def test_a_dump_that_is_not_whole_is_never_taken_for_one(server, back_up, fault, told_of):
+    """Also where mysqldump fails before gzip, which does not."""
+    server.fault(fault)
+    with pytest.raises(CommandFailed, match=told_of):
+        back_up("cinder")
+    assert files(back_up.there)[0] == f"{fault.split()[0]}.part"
+    assert f"{fault.split()[0]}.sql.gz" not in files(back_up.there)
+    assert files(back_up.here) == []
+
+
+def test_an_old_whole_dump_outlives_a_try_that_fails(server, back_up):
+    back_up()
+    before = (back_up.there / "nova.sql.gz").read_bytes()
+    server.fault("nova cut")
+    with pytest.raises(CommandFailed):
+        back_up()
+    assert (back_up.there / "nova.sql.gz").read_bytes() == before
+
+
+def test_the_stages_own_database_must_be_there(server, back_up):
+    server.has("cinder", "nova_api")
+    with pytest.raises(CommandFailed, match="mysqldump: exit status 3: there is no database nova"):
+        back_up("cinder")
+    assert server.asked == []
+
+
+def test_another_database_need_not_be_there(server, back_up):
+    """Each server has some of them: Cinder's is in the top cell alone."""
+    server.has("nova")
+    assert "cinder" not in back_up("cinder").partition("copied")[2]
+    assert files(back_up.here) == ["nova.sql.gz"]
+    assert server.asked == ["nova"]
+
+
+def test_a_server_that_does_not_answer_is_a_failure(server, back_up):
+    server.program("mysql", 'echo "ERROR 2002 (HY000): Can\'t connect" >&2; exit 1')
+    with pytest.raises(CommandFailed, match="mysqldump: exit status 1: ERROR 2002"):
+        back_up()
+
+
+@pytest.mark.parametrize("arrives", ["", "half", "another"])
+def test_a_copy_with_another_digest_is_refused(back_up, arrives):
+    digest = hashlib.sha256(b"the dump").hexdigest()
+    node = Scripted([("mysqldump --opt", f"{digest} 8 nova.sql.gz\n"), ("cat -- ", arrives)])
+    with pytest.raises(Refused, match=r"the copy of .*/nova.sql.gz differs from it"):
+        back_up(node=node)
+    assert "nova.sql.gz" not in files(back_up.here)
+
+
+def test_a_copy_that_fails_is_a_failure(back_up):
+    node = Scripted([("mysqldump --opt", "00 8 nova.sql.gz\n"), ("cat -- ", said("the", 1, "cat: Input/output error"))])
+    with pytest.raises(CommandFailed, match="Input/output error"):
+        back_up(node=node)
+    assert "nova.sql.gz" not in files(back_up.here)
+
+
+def test_a_dry_run_dumps_nothing(tmp_path):
+    task = task_on(Scripted({}), dry_run=True)
+    answer = databases.back_up(task, database="nova", others=[], folder="/b", here=tmp_path / "here")
+    assert told(answer) == "changed: would dump nova into /b"
+    assert files(tmp_path) == []
+
+
+# Schema versions
+
+SCHEMA = {"command": "nova-manage db sync", "version": "nova-manage db version", "start": (161, 162), "head": 216}
+
+
+def sync(*versions, ended="", dry_run=False):
+    node = Scripted([("db version", [v if not isinstance(v, int) else f"{v}\n" for v in versions]), ("db sync", ended)])
+    try:
+        return told(databases.sync(task_on(node, dry_run=dry_run), **SCHEMA))
+    finally:
+        sync.sent = node.sent_with("db sync")
+
+
+@pytest.mark.parametrize("start", [161, 162, "a warning of eventlet, printed to stdout\n161\n"])
+def test_a_schema_is_brought_to_its_head(start):
+    at = 161 if isinstance(start, str) else start
+    assert sync(start, 216) == f"changed: schema version {at} to 216"
+    assert sync.sent == ["nova-manage db sync"]
+
+
+def test_a_schema_at_its_head_is_left_alone():
+    assert sync(216) == "skipped: at version 216 already"
+    assert sync.sent == []
+
+
+@pytest.mark.parametrize("version", [0, 160, 163, 215, 217])
+def test_a_schema_at_an_unknown_version_is_refused(version):
+    """A migration that stopped part-way leaves such a one."""
+    with pytest.raises(Refused, match=f"at version {version}, not at 161 or 162: restore its dump before another try"):
+        sync(version)
+    assert sync.sent == []
+
+
+@pytest.mark.parametrize("arrived", [162, 215, 217])
+def test_a_sync_that_arrives_elsewhere_is_refused(arrived):
+    with pytest.raises(Refused, match=f"`nova-manage db sync` ended well at version {arrived}, not 216"):
+        sync(162, arrived)
+
+
+def test_a_sync_that_fails_is_told():
+    with pytest.raises(CommandFailed, match="nova-manage db sync: exit status 1: OperationalError: 1205"):
+        sync(162, ended=said("", 1, "OperationalError: 1205"))
+
+
+@pytest.mark.parametrize("printed", ["", "\n", "None\n", "no such table: migrate_version\n"])
+def test_a_version_that_is_none_is_refused(printed):
+    with pytest.raises(Refused, match="`nova-manage db version` printed no version"):
+        sync(printed)
+    assert sync.sent == []
+
+
+def test_a_dry_run_syncs_nothing():
+    assert sync(162, dry_run=True) == "changed: would run `nova-manage db sync`: 162 to 216"
+    assert sync.sent == []
+
+
+# What is asked of the database itself
+
+
+@pytest.fixture(autouse=True)
+def _quickly(monkeypatch):
+    monkeypatch.setattr(databases, "ASK_EVERY_S", 0.01)
+
+
+def busy(count):
+    return [{"uuid": f"u{n}", "host": "c01-n01", "task_state": "spawning"} for n in range(count)]
+
+
+def tasks_end(database, *, timeout_s=0.1, accept_stuck=False, dry_run=False):
+    task = task_on(Scripted({}), database=database, dry_run=dry_run)
+    return told(databases.wait_for_tasks(task, database="nova", timeout_s=timeout_s, accept_stuck=accept_stuck))
+
+
+def test_instances_with_a_task_state_are_waited_for():
+    database = Database(busy(2), busy(1), [])
+    assert tasks_end(database, timeout_s=60) == "ok: no instance has a task state"
+    assert len(database.asked) == 3
+
+
+def test_instances_that_keep_their_task_state_are_named_within_the_time():
+    began = time.monotonic()
+    with pytest.raises(Refused, match=r"^12 instances .* after 0 s: u0 on c01-n01 \(spawning\), .* and 2 more; settle"):
+        tasks_end(Database(busy(12)))
+    assert 0.1 <= time.monotonic() - began < 5
+    assert tasks_end(Database(busy(1)), accept_stuck=True) == "ok: 1 with a task state: u0 on c01-n01 (spawning)"
+
+
+def test_a_dry_run_asks_for_task_states_once():
+    database = Database(busy(1))
+    assert tasks_end(database, timeout_s=60, dry_run=True).startswith("ok: 1 with a task state")
+    assert len(database.asked) == 1
+
+
+def beat(host, age, binary="nova-compute"):
+    return {"host": host, "binary": binary, "age_s": age, "disabled": 0}
+
+
+def heartbeats(database, *, timeout_s=0.1, dry_run=False):
+    expected = [("c01-n01.cern.ch", "nova-compute"), ("c01-ctl01", "nova-conductor")]
+    task = task_on(Scripted({}), database=database, dry_run=dry_run)
+    return databases.wait_for_heartbeats(task, "nova", expected, 60, timeout_s)
+
+
+FRESH = [beat("c01-n01", 60), beat("c01-ctl01.cern.ch", 0, "nova-conductor")]
+
+
+@pytest.mark.parametrize(
+    "late",
+    [
+        [],
+        FRESH[:1],
+        [beat("c01-n01", 61), FRESH[1]],
+        [beat("c01-n01", 0, "nova-cells"), FRESH[1]],
+        [beat("c01-n02", 0), FRESH[1]],
+    ],
+)
+def test_every_expected_heartbeat_is_waited_for(late):
+    """By short or full name; the wait ends as soon as all are there, or with what is there in the end."""
+    database = Database(late, late, FRESH)
+    assert heartbeats(database, timeout_s=60) == FRESH
+    assert len(database.asked) == 3
+    assert heartbeats(Database(late)) == late
+    once = Database(late)
+    assert heartbeats(once, timeout_s=60, dry_run=True) == late
+    assert len(once.asked) == 1
+
+
+def test_a_schema_without_a_row_has_no_version():
+    task = task_on(Scripted({}), database=Database([]))
+    assert databases.head(task, "nova", "nova") is None
+    assert databases.head(task_on(Scripted({}), database=Database([{"version": 216}])), "nova", "nova") == 216
