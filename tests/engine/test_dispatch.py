@@ -8,7 +8,8 @@ from nornir.core.task import Result, Task
 from cellstep.engine.dispatch import Dispatcher
 from plugins.connections.errors import CommandTimeout, ConnectionLost, Unreachable
 from tasks.holds import changed, skipped, unchanged
-from tasks.shell import Refused
+from tasks.shell import Refused, change, sh
+from tests.support.scripted import Scripted, said
 
 
 def by_role(task: Task, *, what: str) -> Result:
@@ -71,3 +72,74 @@ def test_states_of_good_outcomes(cloud):
         outcomes = dispatcher.send(by_role, nodes, {name: {"what": kind} for name, kind in kinds.items()})
     assert [outcomes[node.name].state for node in nodes] == ["skipped", "changed", "ok"]
     assert outcomes[nodes[2].name].result == {"a": 1}
+
+
+class Lost(Scripted):
+    """A node that cannot be reached any more after so many commands; Nornir's connection to it is given."""
+
+    def __init__(self, after):
+        super().__init__([("", lambda _: Unreachable("c01-n01: no answer") if len(self.sent) > after else "")])
+        self.connection = self
+
+
+@pytest.mark.parametrize(
+    ("after", "state"),
+    [(0, "unreachable"), (1, "unknown"), (2, "unknown"), (3, "ok")],
+)
+def test_a_node_lost_after_a_change_was_sent_is_unknown(cloud, after, state):
+    """Unreachable says that the last command was not sent; what was sent before may have been done."""
+
+    def asks_changes_asks(task: Task) -> Result:
+        for send in (sh, change, sh):
+            send(task, "a command")
+        return unchanged(task, "all done")
+
+    node = cloud.nodes[0]
+    with Dispatcher(cloud) as dispatcher:
+        dispatcher._nornir.inventory.hosts[node.name].connections["cellstep_ssh"] = Lost(after)
+        outcome = dispatcher.send(asks_changes_asks, [node], {node.name: {}})[node.name]
+    assert outcome.state == state
+    assert ("after a change had been sent" in outcome.detail) == (state == "unknown")
+
+
+def test_a_change_in_one_step_makes_no_later_step_unknown(cloud):
+    def changes(task: Task, *, command: str) -> Result:
+        (change if command == "change" else sh)(task, command)
+        return changed(task, "done")
+
+    node = cloud.nodes[0]
+    lost = Lost(1)
+    with Dispatcher(cloud) as dispatcher:
+        dispatcher._nornir.inventory.hosts[node.name].connections["cellstep_ssh"] = lost
+        assert dispatcher.send(changes, [node], {node.name: {"command": "change"}})[node.name].state == "changed"
+        assert dispatcher.send(changes, [node], {node.name: {"command": "ask"}})[node.name].state == "unreachable"
+
+
+def test_a_dry_run_sends_no_change(cloud):
+    def changes(task: Task) -> Result:
+        change(task, "rm -rf /", what="tidying")
+        return changed(task, "done")
+
+    node = cloud.nodes[0]
+    untouched = Lost(9)
+    with Dispatcher(cloud, dry_run=True) as dispatcher:
+        dispatcher._nornir.inventory.hosts[node.name].connections["cellstep_ssh"] = untouched
+        outcome = dispatcher.send(changes, [node], {node.name: {}})[node.name]
+    assert (outcome.state, outcome.detail) == ("failed", "not sent in a dry run: tidying")
+    assert untouched.sent == []
+
+
+def test_a_command_that_fails_after_a_change_is_failed(cloud):
+    """The node answered: what happened is known."""
+
+    def changes(task: Task) -> Result:
+        change(task, "yum -y update", what="yum update")
+        return changed(task, "done")
+
+    node = cloud.nodes[0]
+    failing = Lost(9)
+    failing.answer = lambda *_: said("", 1, "No space left")
+    with Dispatcher(cloud) as dispatcher:
+        dispatcher._nornir.inventory.hosts[node.name].connections["cellstep_ssh"] = failing
+        outcome = dispatcher.send(changes, [node], {node.name: {}})[node.name]
+    assert (outcome.state, outcome.detail) == ("failed", "yum update: exit status 1: No space left")
