@@ -1,7 +1,7 @@
 """What must pass, and the benchmarks: `bin/test` runs the first three sessions.
 
-Sessions run in the environment that bin/setup made from the lock file, and install nothing: what passes here is what was
-locked. Tools are called as modules of this very Python, so that no other of the same name can be meant.
+Sessions run in the environment that bin/setup made from the lock file, and install nothing: what passes here is what
+was locked. Tools are called as modules of this very Python, so that no other of the same name can be meant.
 """
 
 import pathlib
