@@ -105,6 +105,7 @@ def start(
     cloud.database_password()  # a file that cannot be read is better known now than at the first database
     options = request.options
     nodes = select(cloud, options.limit) if options.limit else cloud.nodes
+    _refuse_without_database(cloud, nodes)
     first = find_step(runbook, request.begin) if request.begin else 0
     steps = runbook.steps[first:]
     if request.only:
@@ -113,6 +114,8 @@ def start(
     with locked(lock_path(cloud), f"run {request.stage}"):
         journal = open_journal(cloud, rehearsal=options.dry_run)
         _refuse_beside_unfinished(journal, request)
+        if request.afresh:
+            journal.supersede_runs(request.stage)
         kept = {
             "limit": options.limit,
             "step": request.only,

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from cellstep.cloud.load import load_cloud
+from cellstep.engine.journal import Journal
 
 ROOT = Path(__file__).parents[2]
 CELLSTEP = [sys.executable, "-P", "-m", "cellstep"]
@@ -140,3 +141,42 @@ def test_help_names_every_command(cloud: Path):
     said = call(cloud, "--help", expect=0)
     for name in ("plan", "run", "resume", "status", "verify", "quota", "inventory", "config", "exec", "lab"):
         assert f" {name} " in said
+
+
+def test_afresh_takes_the_place_of_the_run_that_stopped(cloud: Path):
+    call(cloud, "run", "nova", "--yes", expect=4)
+    assert "cellstep resume" in call(cloud, "run", "nova", "--yes", expect=2)
+    call(cloud, "run", "nova", "--yes", "--step", "1", expect=4)
+    call(cloud, "run", "nova", "--yes", "--afresh", expect=4)
+    journal = Journal(cloud / "state" / "journal.sqlite3")
+    assert [run.state for run in journal.runs()] == ["stopped", "superseded", "superseded"]
+
+
+def test_resume_refuses_another_plan_than_the_run_began_with(cloud: Path):
+    call(cloud, "run", "nova", "--yes", expect=4)
+    inventory = cloud / "inventory.yaml"
+    text = inventory.read_text(encoding="utf-8")
+    inventory.write_text(text.replace("compute: c01-n[01-02]", "compute: c01-n[01-03]"), encoding="utf-8")
+    assert "not those that run" in call(cloud, "resume", "--yes", expect=2)
+    inventory.write_text(text, encoding="utf-8")
+    call(cloud, "resume", "--yes", expect=4)
+
+
+def test_a_cell_whose_database_is_not_known_is_refused_before_anything_begins(cloud: Path):
+    inventory = cloud / "inventory.yaml"
+    text = inventory.read_text(encoding="utf-8")
+    inventory.write_text(text.replace("      database: c02-ctl01\n", ""), encoding="utf-8")
+    assert "role database in cell02" in call(cloud, "run", "nova", "--yes", expect=2)
+
+
+def test_an_unexpected_error_is_one_line(cloud: Path):
+    (cloud / "state").mkdir()
+    (cloud / "state" / "journal.sqlite3").write_text("this is no database, and long enough to be taken for one\n" * 40)
+    assert "unexpected error: DatabaseError" in call(cloud, "status", expect=1)
+
+
+def test_what_a_limited_verification_was_asked_for_is_asked(cloud: Path):
+    """The quota usage is the top cell's: a limit to other nodes must not make an empty table look good."""
+    report = json.loads(call(cloud, "verify", "nova", "--limit", "c01-n01", "--table", "quotas", "--json", expect=3))
+    assert "top-infra01" in report["unreachable"]
+    call(cloud, "verify", "nova", "--limit", "top-infra01", "--table", "rpms", expect=3)
