@@ -70,7 +70,7 @@ def services_up(context: Context, results: Mapping[str, Evidence]) -> list[Findi
 def volumes_kept(context: Context, results: Mapping[str, Evidence]) -> list[Finding]:
     """No volume may be lost."""
     if _baseline(context).volumes is None:
-        return [Finding("no list of volumes was saved before: whether one is lost cannot be told", blocking=False)]
+        return _nothing_saved(context, "volumes")
     bad = _bad(context, results, "volumes")
     return _findings(bad[bad["status"] == "lost"], "id", lambda row: f"volume “{row['name']}” is lost", True)
 
@@ -78,7 +78,7 @@ def volumes_kept(context: Context, results: Mapping[str, Evidence]) -> list[Find
 def guests_kept(context: Context, results: Mapping[str, Evidence]) -> list[Finding]:
     """No guest may be lost or restarted on a node that answers."""
     if _baseline(context).guests is None:
-        return [Finding("no list of guests was saved before: whether one is lost cannot be told", blocking=False)]
+        return _nothing_saved(context, "guests")
     bad = _bad(context, results, "guests", only={node.name for node in context.present()})
     return _findings(bad, "host", lambda row: f"guest {row['uuid']} is {row['status']}", True)
 
@@ -88,14 +88,18 @@ def quotas_counted(context: Context, results: Mapping[str, Evidence]) -> list[Fi
     bad = _bad(context, results, "quotas")
     if bad.empty:
         return []
-    counts = ", ".join(f"{count} {status}" for status, count in bad["status"].value_counts().items())
-    return [
-        Finding(
-            f"the quota usage is not what the instances say: {counts} of its rows; limits are not enforced while rows"
-            " are missing; `cellstep quota repair nova` shows the SQL, `--apply` writes it",
-            blocking=False,
-        )
-    ]
+    counts = bad["status"].value_counts()
+    text = f"the quota usage is not what the instances say: {', '.join(f'{n} {s}' for s, n in counts.items())}"
+    if "missing" in counts:
+        text += "; limits are not enforced while rows are missing"
+    return [Finding(f"{text}; `cellstep quota repair {STAGE}` shows the SQL, `--apply` writes it", blocking=False)]
+
+
+def _nothing_saved(context: Context, what: str) -> list[Finding]:
+    """A dry run saves no list, so it has nothing to say here."""
+    if context.options.dry_run:
+        return []
+    return [Finding(f"no list of {what} was saved before: whether one is lost cannot be told", blocking=False)]
 
 
 def _baseline(context: Context) -> Baseline:
