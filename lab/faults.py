@@ -185,7 +185,7 @@ def _hold_rpm_lock(machine: Machine) -> None:
     if init is None:
         raise LabError(f"{machine.host.name} has not booted: wait until it has, then call again")
     join = "".join(f"echo $$ > {path}/cgroup.procs\n" for path in machine.group.paths)
-    enter = f'exec nsenter --target={init} --mount --uts --ipc --net --pid -- python3 -c "$1"'
+    enter = f'exec nsenter --target={init} --mount --root --uts --ipc --net --pid -- python3 -c "$1"'
     holder = subprocess.Popen(
         ["sh", "-euc", f"{join}{enter}", "sh", _LOCK_SCRIPT],
         stdin=subprocess.DEVNULL,

@@ -166,7 +166,8 @@ class Machine:
         supervisor = self.supervisor()
         if supervisor is None:
             raise LabError(f"{self.host.name} is off: `cellstep lab fault {self.host.name} --clear` boots it")
-        command = ["nsenter", f"--target={supervisor}", "--mount", "env", f"ROOT={self.folder / 'root'}"]
+        # --root: a mount namespace is entered at its own root, which is another one where the lab runs in a chroot.
+        command = ["nsenter", f"--target={supervisor}", "--mount", "--root", "env", f"ROOT={self.folder / 'root'}"]
         run(
             [*command, f"FOLDER={self.folder}", "sh", "-eu"],
             stdin=script,

@@ -3,6 +3,7 @@
 import contextlib
 import io
 import logging
+import os
 import re
 import signal
 import sys
@@ -141,7 +142,8 @@ def run_everywhere(
         def on_signal(number: int) -> None:
             stopped_by.append(number)
             name = signal.Signals(number).name
-            screen.print(f"{name}: waiting for the nodes that run it; once more to end at once", markup=False)
+            # Not printed: a print from a handler fails where it interrupts another one.
+            os.write(2, f"{name}: waiting for the nodes that run it; once more to end at once\n".encode())
 
         runner = BoundedRunner(
             workers or cloud.config.workers,

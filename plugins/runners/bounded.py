@@ -203,7 +203,8 @@ def draining_on_signals(stopping: threading.Event, on_first: Callable[[int], Non
 
     Args:
         stopping: the runner's event.
-        on_first: told the signal's number, once; prints what happens now. Main thread only.
+        on_first: told the signal's number, once, inside the handler: what it says it must write with os.write, since
+            the main thread may be in the middle of a print. Main thread only.
     """
 
     def handle(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - the signal module gives both
