@@ -1,6 +1,7 @@
 """The run as the operator sees it: a line a step when it ended, and what runs now below it."""
 
 import contextlib
+import os
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -47,6 +48,7 @@ class RunDisplay:
     def __init__(self, cloud: Cloud, console: Console, *, dry_run: bool = False) -> None:
         self.cloud, self.console, self.dry_run = cloud, console, dry_run
         self._live: Live | None = None
+        self._notice = ""
         self._step: tuple[int, int, Step] | None = None
         self._cell_of = {node.name: node.cell for node in cloud.nodes}
         self._expected: Counter[str] = Counter()
@@ -69,6 +71,13 @@ class RunDisplay:
         """Stop drawing, for a question."""
         if self._live:
             self._live.stop()
+
+    def notice(self, text: str) -> None:
+        """Say something from a signal's handler, where a print fails if it interrupts another one."""
+        if self._live:
+            self._notice = text  # the next refresh, by a thread of its own, shows it
+        else:
+            os.write(2, f"{text}\n".encode())
 
     def proceed(self) -> None:
         """Draw again."""
@@ -161,6 +170,8 @@ class RunDisplay:
             table.add_row(ProgressBar(total=count, completed=ended, width=24), Text(f"{cell}  {ended} of {count}"))
         if len(busy) > CELLS_SHOWN:
             table.add_row("", Text(f"and {len(busy) - CELLS_SHOWN} more cells", style="dim"))
+        if self._notice:
+            table.add_row("", Text(self._notice, style="bold yellow"))
         return table
 
 

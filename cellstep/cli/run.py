@@ -1,6 +1,5 @@
 """`cellstep plan`, `run`, `resume`, `status`: a stage's runbook, planned and carried out."""
 
-import os
 import signal
 import sys
 import threading
@@ -108,8 +107,7 @@ def _carry(cloud: Cloud, call: Callable[..., runs.Finished | None], *, yes: bool
 
     def on_signal(number: int) -> None:
         caught.append(number)
-        # Not printed: a print from a handler fails where it interrupts another one.
-        os.write(2, b"interrupted: nothing new is started, what runs is waited for; once more to leave it behind\n")
+        display.notice("interrupted: nothing new is started, what runs is waited for; once more to leave it behind")
 
     try:
         with draining_on_signals(stopping, on_signal), display.showing():
