@@ -190,6 +190,7 @@ class Site:
             "show": checks.show,
             "delete": checks.delete,
             "cells": [self._cell_path(cell) for cell in self.cloud.cells if cell in cells],
+            "untested": [self._cell_path(cell) for cell in self.cloud.cells if cell not in cells],
             "prefix": f"cellstep-{context.run}",
             "timeout_s": self.config.settle_s,
         }

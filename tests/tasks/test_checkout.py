@@ -124,7 +124,7 @@ def _quickly(monkeypatch):
     monkeypatch.setattr(checkout, "ASK_EVERY_S", 0.01)
 
 
-def guests(nova, *, cells=CELLS, timeout_s=0.15, dry_run=False):
+def guests(nova, *, cells=CELLS, timeout_s=0.15, dry_run=False, untested=()):
     result = checkout.guest_in_each_cell(
         task_on(nova, dry_run=dry_run),
         environment="/root/openrc",
@@ -134,6 +134,7 @@ def guests(nova, *, cells=CELLS, timeout_s=0.15, dry_run=False):
         cells=cells,
         prefix="cellstep-r1",
         timeout_s=timeout_s,
+        untested=untested,
     )
     return told(result)
 
@@ -145,6 +146,12 @@ def test_a_guest_is_created_and_deleted_in_each_cell(words):
     assert (nova.left, nova.tried) == ({}, CELLS)
     assert len(nova.cells) == 2
     assert all(name.startswith("cellstep-r1-") for name in nova.cells)
+
+
+def test_a_cell_without_a_compute_node_in_the_run_is_named():
+    assert "not tested, since no compute node of theirs is there: api!cell03" in guests(
+        Nova(words=ERRORS[0]), timeout_s=30, untested=["api!cell03"]
+    )
 
 
 def test_another_try_meets_no_guests_of_the_first():
