@@ -203,19 +203,27 @@ def _carry_through(
             report = _final_report(context, stage, dispatcher) if len(steps) > 1 else None
     except CellstepError as error:
         if not context.options.dry_run:
-            state = "interrupted" if stopping.is_set() else "stopped" if error.exit_code == 4 else "error"
-            journal.end_run(run, state, error.exit_code, str(error))
+            state = "stopped" if error.exit_code == Stopped.exit_code else "error"
+            _end_early(journal, run, state, error.exit_code, str(error), stopping)
             _hosts_report(context, stage)
         raise
     except BaseException as error:
         if not context.options.dry_run:
-            journal.end_run(run, "interrupted" if stopping.is_set() else "error", 1, f"{type(error).__name__}: {error}")
+            _end_early(journal, run, "error", 1, f"{type(error).__name__}: {error}", stopping)
         raise
     held = bool(report and report.held)
     missed = held or bool(context.left_out) or bool(journal.findings(run))
     code = 3 if missed or (report and not report.compliant) else 0
     journal.end_run(run, "complete", code)
     return Finished(run, report, code)
+
+
+def _end_early(journal: Journal, run: str, state: str, exit_code: int, message: str, stopping: threading.Event) -> None:
+    """Write why a run ended before its end; an interrupted one ends with its signal's code, which the command knows."""
+    if stopping.is_set():
+        journal.end_run(run, "interrupted", None, message)
+    else:
+        journal.end_run(run, state, exit_code, message)
 
 
 def _refuse_open_holds(context: Context) -> None:

@@ -11,7 +11,6 @@ from typing import Any
 from nornir.core.task import Result
 
 HostTask = Callable[..., Result]
-State = dict[str, Any]
 
 
 @dataclass(frozen=True)

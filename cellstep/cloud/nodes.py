@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 Tier = Literal["top", "cell", "compute"]
-TIERS: tuple[Tier, ...] = ("top", "cell", "compute")
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,13 +16,11 @@ class Options:
     Attributes:
         dry_run: read the real state, say what would be done, change nothing.
         limit: the expression given with --limit, or "".
-        step: the only step to run, or "".
         repair_quotas: repair the quota usage before the APIs open.
     """
 
     dry_run: bool = False
     limit: str = ""
-    step: str = ""
     repair_quotas: bool = False
 
 

@@ -66,6 +66,11 @@ class RunRecord:
     exit_code: int | None
     message: str
 
+    @property
+    def whole(self) -> bool:
+        """All steps on all nodes: not made of a single step, begun in the middle, or for some nodes only."""
+        return not any(self.options.get(name) for name in ("step", "limit", "from"))
+
 
 class Journal:
     """Reads and writes one cloud's journal; used from one thread.
@@ -134,8 +139,8 @@ class Journal:
         """A run goes on."""
         self._db.execute("UPDATE runs SET state='running', finished_at=NULL, exit_code=NULL WHERE id=?", (run,))
 
-    def end_run(self, run: str, state: str, exit_code: int, message: str = "") -> None:
-        """A run stopped (`stopped`, `interrupted`, `error`) or is `complete`."""
+    def end_run(self, run: str, state: str, exit_code: int | None, message: str = "") -> None:
+        """A run stopped (`stopped`, `interrupted`: without an exit code, `error`) or is `complete`."""
         self._db.execute(
             "UPDATE runs SET state=?, exit_code=?, message=?, finished_at=? WHERE id=?",
             (state, exit_code, message, now(), run),
@@ -144,15 +149,14 @@ class Journal:
     def last_run(self, stage: str | None = None, *, whole: bool = False) -> RunRecord | None:
         """The newest run (of a stage); `whole` leaves out those made of single steps or for some nodes only."""
         for record in self.runs(stage):
-            if not whole or not any(record.options.get(name) for name in ("step", "limit", "from")):
+            if record.whole or not whole:
                 return record
         return None
 
     def unfinished_run(self, stage: str | None = None, *, whole: bool = False) -> RunRecord | None:
         """The newest run (of a stage) that is not complete, and that no newer one was begun afresh in place of."""
         for record in self.runs(stage):
-            single = any(record.options.get(name) for name in ("step", "limit", "from"))
-            if record.state in UNFINISHED and not (whole and single):
+            if record.state in UNFINISHED and (record.whole or not whole):
                 return record
         return None
 

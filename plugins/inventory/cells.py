@@ -5,6 +5,7 @@ list) and `data_centre`.
 """
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -135,8 +136,7 @@ class _Check:
             return []
 
     def _twice(self, found: list[str], names: set[str], at: Location, what: str) -> None:
-        seen = set(names)
-        twice = {name for name in found if name in seen or seen.add(name)}  # type: ignore[func-returns-value]
+        twice = {name for name, count in Counter(found).items() if count > 1 or name in names}
         if twice:
             self._document.fault(at, f"{what} names {fold(twice)} twice; keep one")
 

@@ -3,6 +3,8 @@
 import json
 import os
 import shutil
+import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -99,6 +101,33 @@ def test_verify_of_what_only_a_silent_database_knows_is_not_compliant(cloud: Pat
 def test_wrong_usage_is_one_clear_line_and_exit_2(cloud: Path, arguments, said):
     assert said in call(cloud, *arguments, expect=2)
     assert not (cloud / "state" / "journal.sqlite3").exists()
+
+
+@pytest.mark.parametrize(("number", "expected"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_drains_and_ends_the_run_with_its_own_code(cloud: Path, number: signal.Signals, expected: int):
+    """A node that takes the connection and says nothing: the run waits for its greeting when the signal comes."""
+    with socket.create_server(("127.0.1.3", 0)) as silent:
+        inventory = cloud / "inventory.yaml"
+        text = inventory.read_text(encoding="utf-8")
+        assert "top-infra01: {address: 127.0.1.3, port: 9}" in text
+        inventory.write_text(text.replace("127.0.1.3, port: 9", f"127.0.1.3, port: {silent.getsockname()[1]}"))
+        with subprocess.Popen(
+            [*CELLSTEP, "run", "nova", "--yes"],
+            env={**os.environ, "CELLSTEP_CLOUD": str(cloud)},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        ) as run:
+            silent.settimeout(60)
+            connection, _ = silent.accept()
+            run.send_signal(number)
+            said, _ = run.communicate(timeout=60)
+            connection.close()
+    assert run.returncode == expected, said
+    assert "what runs is waited for" in said
+    status = json.loads(call(cloud, "status", "--json", expect=0))
+    assert (status["run"]["state"], status["run"]["exit_code"]) == ("interrupted", None)
 
 
 def test_nothing_to_resume_and_no_run_yet_are_no_errors(cloud: Path):

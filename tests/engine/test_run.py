@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from cellstep.engine.dispatch import Outcome
 from cellstep.engine.journal import STATES
-from cellstep.engine.run import Interrupted
+from cellstep.engine.run import Interrupted, account
 from cellstep.engine.steps import Finding, Nodes, Runbook, gate, hold, lift, step
 from cellstep.errors import CellstepError, Stopped
 from tasks.holds import Hold
@@ -204,8 +204,6 @@ def test_two_steps_of_one_title_are_refused():
 
 
 def test_a_journal_that_lacks_a_node_is_never_green(cloud):
-    from cellstep.engine.run import account  # noqa: PLC0415
-
     with pytest.raises(CellstepError, match="host accounting"):
         account(cloud.nodes, [{"host": node.name, "state": "ok"} for node in cloud.nodes[1:]])
 
