@@ -1,16 +1,32 @@
 """What can go wrong, as one tree; each class says what the operator does next.
 
-CellstepError
-├── ConfigurationError   mend the files it names, then start again (exit 2)
-├── UsageError           call again as the message says (exit 2)
-├── Locked               wait for the run that holds the lock (exit 5)
-└── Stopped              mend what the message names, then `cellstep resume` (exit 4)
+OperatorError (plugins.errors)
+├── TransportError (plugins.connections.errors)   on the way to a node
+│   ├── Unreachable                nothing was sent: bring the node back, then do the step again
+│   │   ├── HostKeyRefused         check the key on the node's console, then mend known_hosts
+│   │   └── AuthenticationRefused  mend the key, the user or sudo's rules on the node
+│   ├── ConnectionLost             the outcome is unknown: `cellstep resume` asks the node first
+│   ├── CommandTimeout             the same
+│   └── DatabaseError              read what the database says
+├── InventoryError (plugins.inventory.document)   mend the lines it names
+├── TaskError (tasks.errors)                      on a node
+│   ├── CommandFailed              read the command's last lines, mend the node, then `cellstep resume`
+│   ├── Refused                    the node is in a state that must not be acted on: as the message says
+│   └── Fenced                     another operator has taken the cloud over
+└── CellstepError                                 here
+    ├── ConfigurationError         mend the files it names, then start again (exit 2)
+    ├── UsageError                 call again as the message says (exit 2)
+    ├── Locked                     wait for the run that holds the lock, or take over (exit 5)
+    └── Stopped                    mend what the message names, then `cellstep resume` (exit 4)
+        └── JournalFailed          make room for the journal, then `cellstep resume`
 """
 
 from collections.abc import Sequence
 
+from plugins.errors import OperatorError
 
-class CellstepError(Exception):
+
+class CellstepError(OperatorError):
     """Root of everything cellstep raises on purpose.
 
     Attributes:
@@ -50,3 +66,7 @@ class Stopped(CellstepError):
     """The run stopped before its end: mend what the message names, then `cellstep resume`."""
 
     exit_code = 4
+
+
+class JournalFailed(Stopped):
+    """The journal cannot be written, so nothing more is done: make room, then `cellstep resume`."""

@@ -11,8 +11,9 @@ from nornir.core.task import Result, Task
 
 from plugins.connections.errors import TransportError
 from plugins.connections.ssh import CommandResult
+from tasks.errors import CommandFailed, Refused
 from tasks.holds import changed, skipped, unchanged
-from tasks.shell import CommandFailed, Refused, change, sh
+from tasks.shell import change, sh
 
 ASK_EVERY_S = 1.0
 GONE = "gone"

@@ -12,8 +12,9 @@ from typing import Any
 from nornir.core.task import Result, Task
 
 from plugins.connections.mysql import Mysql
+from tasks.errors import Refused
 from tasks.holds import changed, skipped, unchanged
-from tasks.shell import Refused, change, sh
+from tasks.shell import change, sh
 
 ASK_EVERY_S = 2.0
 DUMP_TIMEOUT_S = 4 * 3600.0

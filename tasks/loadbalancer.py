@@ -8,8 +8,9 @@ from typing import Any
 
 from nornir.core.task import Result, Task
 
+from tasks.errors import Refused
 from tasks.holds import Hold, changed, skipped, unchanged
-from tasks.shell import Refused, change, sh
+from tasks.shell import change, sh
 
 ANSWER_TIMEOUT_S = 20.0
 

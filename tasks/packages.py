@@ -6,8 +6,9 @@ from collections.abc import Iterable, Mapping
 
 from nornir.core.task import Result, Task
 
+from tasks.errors import CommandFailed, Refused
 from tasks.holds import changed, skipped
-from tasks.shell import CommandFailed, Refused, change, sh
+from tasks.shell import change, sh
 
 UPDATE_TIMEOUT_S = 1800.0
 EVR = "%|EPOCH?{%{EPOCH}:}:{}|%{VERSION}-%{RELEASE}"

@@ -6,9 +6,10 @@ from typing import Any
 
 from nornir.core.task import Result, Task
 
+from tasks.errors import CommandFailed, Refused
 from tasks.holds import Hold, changed, skipped, unchanged
 from tasks.packages import installed
-from tasks.shell import CommandFailed, Refused, change, sh
+from tasks.shell import change, sh
 
 REASON = "cellstep: an upgrade is running"
 RUN_TIMEOUT_S = 600.0

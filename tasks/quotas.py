@@ -14,6 +14,7 @@ from nornir.core.task import Result, Task
 from pymysql.converters import escape_item
 
 from tasks import databases
+from tasks.errors import TaskError
 
 Row = dict[str, Any]
 INSERTED = object()  # among an undo's arguments: the id which the insert gave
@@ -71,7 +72,7 @@ _SAME_PER_USER = _SAME + " AND user_id <=> %s"
 _RESERVATION = "SELECT id, usage_id, delta, deleted FROM reservations WHERE id = %s"
 
 
-class RepairRefusedError(Exception):
+class RepairRefusedError(TaskError):
     """A row is not as it was when the repair was planned; nothing was changed: plan it again."""
 
 

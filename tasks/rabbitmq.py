@@ -5,8 +5,9 @@ import time
 
 from nornir.core.task import Result, Task
 
+from tasks.errors import Refused
 from tasks.holds import unchanged
-from tasks.shell import Refused, sh
+from tasks.shell import sh
 
 ASK_EVERY_S = 2.0
 

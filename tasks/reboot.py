@@ -7,9 +7,10 @@ import time
 from nornir.core.task import Result, Task
 
 from plugins.connections.errors import CommandTimeout, ConnectionLost, TransportError
+from tasks.errors import Refused
 from tasks.holds import changed, skipped
 from tasks.packages import installed_kernels
-from tasks.shell import Refused, change, sh
+from tasks.shell import change, sh
 
 BOOT_ID = "cat /proc/sys/kernel/random/boot_id"
 ASK_EVERY_S = 1.0

@@ -5,6 +5,7 @@ from typing import Any
 
 from nornir.core.task import Result, Task
 
+from tasks.errors import Refused
 from tasks.holds import Hold, changed, skipped, unchanged
 from tasks.shell import change, sh
 
@@ -57,7 +58,7 @@ def stop(task: Task, *, prior: Mapping[str, Any], services: Sequence[str]) -> Re
         change(task, script, what=f"stopping {', '.join(todo)}", timeout=START_TIMEOUT_S)
         late = [name for name, is_ in states(task, todo).items() if is_ != {"actual": "stopped", "boot": "off"}]
         if late:
-            raise ServiceStateWrong(f"stopped, but running again or on at boot: {', '.join(late)}; what starts them?")
+            raise Refused(f"stopped, but running again or on at boot: {', '.join(late)}; what starts them?")
     return changed(task, f"stopped {', '.join(todo)}")
 
 
@@ -84,12 +85,8 @@ def restore(task: Task, *, prior: Mapping[str, Any], services: Sequence[str]) ->
         after = states(task, todo)
         wrong = [name for name in todo if after.get(name) != meant[name]]
         if wrong:
-            raise ServiceStateWrong(f"started, but not as before: {', '.join(wrong)}; read their logs on the node")
+            raise Refused(f"started, but not as before: {', '.join(wrong)}; read their logs on the node")
     return changed(task, f"started {', '.join(todo)}")
-
-
-class ServiceStateWrong(Exception):
-    """A service did not stay in the state that was asked for: read its log on the node."""
 
 
 DAEMONS = Hold("daemons", read, stop, restore)

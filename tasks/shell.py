@@ -6,28 +6,9 @@ from weakref import WeakSet
 from nornir.core.task import Task
 
 from plugins.connections.ssh import CommandResult, Ssh
+from tasks.errors import CommandFailed, Refused
 
-TAIL_LINES = 6
 _CHANGED: WeakSet[Task] = WeakSet()
-
-
-class CommandFailed(Exception):
-    """A command on a node ended with a status that its caller does not take: read its last lines.
-
-    Attributes:
-        status: the exit status.
-        tail: the last lines of what it printed.
-    """
-
-    def __init__(self, what: str, result: CommandResult) -> None:
-        lines = (result.stderr.strip() or result.stdout.strip()).splitlines()
-        self.status = result.exit_status
-        self.tail = " | ".join(line.strip() for line in lines[-TAIL_LINES:])
-        super().__init__(f"{what}: exit status {self.status}" + (f": {self.tail}" if self.tail else ""))
-
-
-class Refused(Exception):
-    """A task found the node in a state that it must not act on: the message says which, and what to do."""
 
 
 def sh(

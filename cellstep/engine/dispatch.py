@@ -11,7 +11,8 @@ from nornir.core.task import MultiResult, Result, Task
 
 from cellstep.cloud.load import Cloud
 from cellstep.cloud.nodes import Node
-from plugins.connections.errors import CommandTimeout, ConnectionLost, TransportError, Unreachable
+from plugins.connections.errors import CommandTimeout, ConnectionLost, Unreachable
+from plugins.errors import OperatorError
 from plugins.runners.bounded import BoundedRunner
 from tasks.holds import HostTask
 from tasks.shell import has_changed
@@ -49,7 +50,7 @@ def outcome_of(results: MultiResult) -> Outcome:
     if isinstance(error, Unreachable):
         return Outcome("unreachable", str(error))
     if error is not None:
-        known = isinstance(error, TransportError) or type(error).__module__.startswith(("tasks.", "cellstep."))
+        known = isinstance(error, OperatorError)
         return Outcome("failed", str(error) if known else f"{type(error).__name__}: {error}")
     detail = first.result if isinstance(first.result, str) else ""
     if getattr(first, "skipped", False):

@@ -9,8 +9,10 @@ TransportError
 └── DatabaseError              the database answered, and refused the statement
 """
 
+from plugins.errors import OperatorError
 
-class TransportError(Exception):
+
+class TransportError(OperatorError):
     """Root of all that can go wrong on the way to a host; its text names the host and what was waited for."""
 
 

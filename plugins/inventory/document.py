@@ -14,6 +14,8 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
+from plugins.errors import OperatorError
+
 Location = tuple[str | int, ...]
 
 MAX_REPEATS = 100_000  # values that aliases repeat; they can make a small file enormous
@@ -75,7 +77,7 @@ class Document:
         return any(place[: len(location)] == location for place in self._wrong)
 
 
-class InventoryError(Exception):
+class InventoryError(OperatorError):
     """An inventory has faults; `faults` has them all, the message one line each."""
 
     def __init__(self, faults: Iterable[Fault]) -> None:

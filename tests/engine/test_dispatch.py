@@ -7,8 +7,9 @@ from nornir.core.task import Result, Task
 
 from cellstep.engine.dispatch import Dispatcher
 from plugins.connections.errors import CommandTimeout, ConnectionLost, Unreachable
+from tasks.errors import Refused
 from tasks.holds import changed, skipped, unchanged
-from tasks.shell import Refused, change, sh
+from tasks.shell import change, sh
 from tests.support.scripted import Scripted, said
 
 

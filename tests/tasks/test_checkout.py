@@ -7,7 +7,7 @@ import pytest
 
 from plugins.connections.errors import CommandTimeout, ConnectionLost
 from tasks import checkout
-from tasks.shell import CommandFailed, Refused
+from tasks.errors import CommandFailed, Refused
 from tests.support.scripted import Scripted, reply, said, task_on, told
 
 SERVICES = """\

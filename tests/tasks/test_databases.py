@@ -7,7 +7,7 @@ import time
 import pytest
 
 from tasks import databases
-from tasks.shell import CommandFailed, Refused
+from tasks.errors import CommandFailed, Refused
 from tests.support.scripted import Bash, Database, Scripted, reply, said, task_on, told
 
 # It writes what mysqldump does, and stops as `fault` in its folder says: NAME how.

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tasks import facts
-from tasks.shell import CommandFailed
+from tasks.errors import CommandFailed
 from tests.support.scripted import Bash, task_on
 
 

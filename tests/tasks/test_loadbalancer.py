@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tasks import loadbalancer
-from tasks.shell import CommandFailed, Refused
+from tasks.errors import CommandFailed, Refused
 from tests.support.mariadb import free_port
 from tests.support.scripted import Bash, Scripted, reply, task_on, told
 

@@ -3,8 +3,8 @@
 import pytest
 
 from tasks import monitoring
+from tasks.errors import CommandFailed
 from tasks.services import ServiceStateWrong
-from tasks.shell import CommandFailed
 from tests.support.scripted import Scripted, reply, said, task_on, told
 
 SITE = {"service": "monit", "masked": "alarms masked", "mask": "alarms mask", "unmask": "alarms unmask"}

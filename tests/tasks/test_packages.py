@@ -5,7 +5,7 @@ import subprocess
 import pytest
 
 from tasks import packages
-from tasks.shell import CommandFailed, Refused
+from tasks.errors import CommandFailed, Refused
 from tests.support.scripted import Bash, Scripted, reply, said, task_on, told
 
 OLD = "python-nova 2013.1.4-1.el6\npython-novaclient 2.13.0-1.el6\nbash 4.1.2-15.el6\n"

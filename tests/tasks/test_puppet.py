@@ -6,7 +6,7 @@ import threading
 import pytest
 
 from tasks import puppet
-from tasks.shell import CommandFailed, Refused
+from tasks.errors import CommandFailed, Refused
 from tests.support.scripted import Bash, Scripted, reply, said, task_on, told
 
 

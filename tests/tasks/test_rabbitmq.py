@@ -5,7 +5,7 @@ import time
 import pytest
 
 from tasks import rabbitmq
-from tasks.shell import CommandFailed, Refused
+from tasks.errors import CommandFailed, Refused
 from tests.support.scripted import Bash, reply, task_on, told
 
 

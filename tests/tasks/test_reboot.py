@@ -6,7 +6,8 @@ import pytest
 
 from plugins.connections.errors import AuthenticationRefused, CommandTimeout, ConnectionLost, Unreachable
 from tasks import reboot
-from tasks.shell import Refused, has_changed
+from tasks.errors import Refused
+from tasks.shell import has_changed
 from tests.support.scripted import Scripted, said, task_on, told
 
 OLD, NEW = "2.6.32-358.el6", "2.6.32-431.el6"

@@ -5,7 +5,8 @@ import re
 import pytest
 
 from tasks import services
-from tasks.shell import Refused, change, has_changed
+from tasks.errors import Refused
+from tasks.shell import change, has_changed
 from tests.support.scripted import Bash, Scripted, reply, said, task_on, told
 
 OFF = {"actual": "stopped", "boot": "off"}
