@@ -3,8 +3,7 @@
 import pytest
 
 from tasks import monitoring
-from tasks.errors import CommandFailed
-from tasks.services import ServiceStateWrong
+from tasks.errors import CommandFailed, Refused
 from tests.support.scripted import Scripted, reply, said, task_on, told
 
 SITE = {"service": "monit", "masked": "alarms masked", "mask": "alarms mask", "unmask": "alarms unmask"}
@@ -98,7 +97,7 @@ def test_alarms_that_cannot_be_asked_for_are_a_failure():
 
 def test_a_monitoring_daemon_that_does_not_stop_is_refused():
     node = Node(obeys=False)
-    with pytest.raises(ServiceStateWrong, match="monit"):
+    with pytest.raises(Refused, match="monit"):
         place(node, read(node))
 
 

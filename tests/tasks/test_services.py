@@ -80,14 +80,14 @@ def test_stop_takes_out_of_the_boot_sequence_and_stops(system):
 def test_a_service_that_runs_again_after_it_was_stopped_is_refused(system):
     """Something restarts it: monit, or a cron job."""
     system.has(api="boot run", cells="boot run again")
-    with pytest.raises(services.ServiceStateWrong, match=r"running again or on at boot: cells;"):
+    with pytest.raises(services.Refused, match=r"running again or on at boot: cells;"):
         reply(system, services.stop, prior={}, services=["api", "cells"])
 
 
 def test_a_service_that_stays_in_the_boot_sequence_is_refused():
     states = ["api 0 on\n", "api 3 on\n"]
     node = Scripted([("chkconfig --list", states), ("chkconfig api off && service api stop", "")])
-    with pytest.raises(services.ServiceStateWrong, match="api"):
+    with pytest.raises(services.Refused, match="api"):
         reply(node, services.stop, prior={}, services=["api"])
 
 
@@ -132,7 +132,7 @@ def test_restore_switches_nothing_on_where_all_was_off(system):
 def test_a_service_that_does_not_start_is_told(system):
     """Its init script ends with 0, and it does not run."""
     system.has(api="broken", cells="")
-    with pytest.raises(services.ServiceStateWrong, match="not as before: api; read their logs"):
+    with pytest.raises(services.Refused, match="not as before: api; read their logs"):
         reply(system, services.restore, prior={"api": UP, "cells": UP}, services=["api", "cells"])
 
 
