@@ -9,7 +9,7 @@ import signal
 import sys
 import threading
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated
 
@@ -133,8 +133,8 @@ def run_everywhere(
 
     with screen.status(f"0 of {len(nodes)}") as status:
 
-        def on_result(host: Host, results: MultiResult) -> None:
-            answers.by_name[host.name] = answer_of(results)
+        def on_results(batch: Sequence[tuple[Host, MultiResult]]) -> None:
+            answers.by_name.update({host.name: answer_of(results) for host, results in batch})
             status.update(f"{len(answers.by_name)} of {len(nodes)}")
 
         started: list[str] = []
@@ -148,8 +148,8 @@ def run_everywhere(
         runner = BoundedRunner(
             workers or cloud.config.workers,
             cloud.config.workers_per_cell,
-            on_start=lambda host: started.append(host.name),
-            on_result=on_result,
+            on_start=lambda hosts: started.extend(host.name for host in hosts),
+            on_results=on_results,
             stopping=stopping,
         )
         chosen = cloud.nornir(runner).filter(filter_func=lambda host: host.name in wanted)

@@ -4,6 +4,7 @@ Nornir's own threaded runner hands out all hosts at once, so that nothing can st
 with the rest after Ctrl-C. Here a host is handed to a worker only when one is free and its cell has a slot.
 """
 
+import contextlib
 import heapq
 import queue
 import signal
@@ -16,8 +17,10 @@ from types import FrameType
 from nornir.core.inventory import Host
 from nornir.core.task import AggregatedResult, MultiResult, Result, Task
 
-OnStart = Callable[[Host], None]
-OnResult = Callable[[Host, MultiResult], None]
+from plugins.runners.pace import Pace
+
+OnStart = Callable[[Sequence[Host]], None]
+OnResults = Callable[[Sequence[tuple[Host, MultiResult]]], None]
 
 
 class BoundedRunner:
@@ -27,11 +30,13 @@ class BoundedRunner:
         num_workers: hosts at once in all.
         slots: hosts of one cell at once; None for no such bound.
         slot_key: the host's datum which names its cell.
-        on_start: called in the caller's thread right before a host is handed out.
-        on_result: called in the caller's thread with each host's result.
-        stopping: once set, nothing new is handed out and what runs is waited for.
+        on_start: called in the caller's thread with the hosts that are about to be handed out.
+        on_results: called in the caller's thread with the results that came in since the last call.
+        pace: how fast hosts are handed out; as fast as workers are free when None.
+        enough: asked before each host is handed out; once it is true, nothing new is, and what runs is waited for.
+        stopping: once set, the same.
 
-    If on_start or on_result raises, nothing new is handed out, what runs is waited for (on_result gets it
+    If on_start or on_results raises, nothing new is handed out, what runs is waited for (on_results gets it
     too), and the exception is raised again. KeyboardInterrupt is raised at once; the workers are daemon
     threads, and die with the process. Hosts that were never handed out are absent from the result.
     """
@@ -42,7 +47,7 @@ class BoundedRunner:
         slots: int | None = None,
         slot_key: str = "cell",
         on_start: OnStart | None = None,
-        on_result: OnResult | None = None,
+        on_results: OnResults | None = None,
         stopping: threading.Event | None = None,
     ) -> None:
         if num_workers < 1 or (slots is not None and slots < 1):
@@ -51,7 +56,9 @@ class BoundedRunner:
         self.slots = slots
         self.slot_key = slot_key
         self.on_start = on_start
-        self.on_result = on_result
+        self.on_results = on_results
+        self.pace: Pace | None = None
+        self.enough: Callable[[], bool] = lambda: False
         self.stopping = stopping or threading.Event()
 
     def run(self, task: Task, hosts: list[Host]) -> AggregatedResult:
@@ -141,14 +148,11 @@ class RunHandle:
         try:
             while True:
                 self._hand_out()
-                if not self._busy:
+                if not self._busy and not self._waits_for_the_rate():
                     break
-                # A task bounds its own waits, so this one ends; Ctrl-C interrupts it.
-                host, multi = self._ended.get()
-                self._busy -= 1
-                self._backlog.done(host)
-                self._tell(host, multi)
-                yield host, multi
+                batch = self._take()
+                self._tell(batch)
+                yield from batch
         finally:
             self.cancel()
             for _ in range(self._threads):
@@ -157,32 +161,67 @@ class RunHandle:
         if self._fault is not None:
             raise self._fault
 
+    def _waits_for_the_rate(self) -> bool:
+        pace = self._runner.pace
+        return (
+            pace is not None and pace.wait_s() is not None and not self._stopped() and self._backlog.peek() is not None
+        )
+
+    def _take(self) -> list[tuple[Host, MultiResult]]:
+        """What has ended: at least one, unless the rate lets another host begin before that."""
+        # A task bounds its own waits, so one ends; Ctrl-C interrupts this.
+        timeout = self._runner.pace.wait_s() if self._runner.pace and self._waits_for_the_rate() else None
+        batch: list[tuple[Host, MultiResult]] = []
+        with contextlib.suppress(queue.Empty):
+            batch.append(self._ended.get(timeout=timeout))
+            while True:
+                batch.append(self._ended.get_nowait())
+        for host, multi in batch:
+            self._busy -= 1
+            self._backlog.done(host)
+            if self._runner.pace is not None:
+                self._runner.pace.ended(well=not multi.failed)
+        return batch
+
     def _hand_out(self) -> None:
-        while self._busy < self._workers and not self._stopped():
-            host = self._backlog.peek()
-            if host is None:
-                return
+        """Hand out as many hosts as may begin, all of one call journalled together."""
+        while batch := self._next_hosts():
             if self._runner.on_start is not None:
                 try:
-                    self._runner.on_start(host)
+                    self._runner.on_start(batch)
                 except Exception as error:  # noqa: BLE001 - raised again once what runs has ended
                     self._fault = error
                     return
+            if self._runner.pace is not None:
+                self._runner.pace.began(len(batch))
+            for host in batch:
+                if self._threads <= self._busy:
+                    self._threads += 1
+                    name = f"cellstep-worker-{self._threads}"
+                    threading.Thread(target=self._serve, name=name, daemon=True).start()
+                self._busy += 1
+                self._work.put(host)
+
+    def _next_hosts(self) -> list[Host]:
+        if self._stopped():
+            return []
+        room = self._workers - self._busy
+        if self._runner.pace is not None:
+            room = self._runner.pace.room(self._busy, room)
+        batch: list[Host] = []
+        while len(batch) < room and (host := self._backlog.peek()) is not None:
             self._backlog.take()
-            if self._threads <= self._busy:
-                self._threads += 1
-                name = f"cellstep-worker-{self._threads}"
-                threading.Thread(target=self._serve, name=name, daemon=True).start()
-            self._busy += 1
-            self._work.put(host)
+            batch.append(host)
+        return batch
 
     def _stopped(self) -> bool:
-        return self._fault is not None or self._cancelled.is_set() or self._runner.stopping.is_set()
+        given_up = self._fault is not None or self._cancelled.is_set()
+        return given_up or self._runner.stopping.is_set() or self._runner.enough()
 
-    def _tell(self, host: Host, multi: MultiResult) -> None:
-        if self._runner.on_result is not None:
+    def _tell(self, batch: Sequence[tuple[Host, MultiResult]]) -> None:
+        if self._runner.on_results is not None and batch:
             try:
-                self._runner.on_result(host, multi)
+                self._runner.on_results(batch)
             except Exception as error:  # noqa: BLE001 - raised again once what runs has ended
                 self._fault = self._fault or error
 

@@ -1,5 +1,6 @@
 """The bounded runner: accounting, slots, stopping and Ctrl-C."""
 
+import itertools
 import os
 import signal
 import subprocess
@@ -20,6 +21,7 @@ from nornir.core.inventory import Defaults, Groups, Host, Hosts, Inventory
 from nornir.core.task import AggregatedResult, MultiResult, Result, Task
 
 from plugins.runners.bounded import BoundedRunner, RunHandle
+from plugins.runners.pace import Pace
 
 ROOT = Path(__file__).parents[2]
 
@@ -83,17 +85,18 @@ def test_every_host_is_accounted_for_and_no_bound_is_passed(
     me = threading.get_ident()
     stopped_at = None if stop_after is None else stop_after
 
-    def on_start(host: Host) -> None:
+    def on_start(hosts: Sequence[Host]) -> None:
         assert threading.get_ident() == me
         assert not stopping.is_set()
-        events.append(("start", host.name))
-        if len([1 for kind, _ in events if kind == "start"]) == stopped_at:
+        events.extend(("start", host.name) for host in hosts)
+        if stopped_at is not None and len([1 for kind, _ in events if kind == "start"]) >= stopped_at:
             stopping.set()
 
-    def on_result(host: Host, multi: MultiResult) -> None:
+    def on_results(batch: Sequence[tuple[Host, MultiResult]]) -> None:
         assert threading.get_ident() == me
-        events.append(("result", host.name))
-        assert multi[0].failed == (int(host.name[1:]) in fail)
+        for host, multi in batch:
+            events.append(("result", host.name))
+            assert multi[0].failed == (int(host.name[1:]) in fail)
 
     def task(task: Task) -> Result:
         result = gauge(task)
@@ -103,7 +106,7 @@ def test_every_host_is_accounted_for_and_no_bound_is_passed(
 
     if stop_after == 0:
         stopping.set()
-    runner = BoundedRunner(workers, slots, on_start=on_start, on_result=on_result, stopping=stopping)
+    runner = BoundedRunner(workers, slots, on_start=on_start, on_results=on_results, stopping=stopping)
     result = nornir_of(cells, runner).run(task)
 
     started = [name for kind, name in events if kind == "start"]
@@ -111,7 +114,8 @@ def test_every_host_is_accounted_for_and_no_bound_is_passed(
     assert len(set(started)) == len(started)
     for name in started:
         assert events.index(("start", name)) < events.index(("result", name))
-    assert len(started) == (len(cells) if stop_after is None else min(len(cells), stop_after))
+    least = len(cells) if stop_after is None else min(len(cells), stop_after)
+    assert least <= len(started) < least + workers  # what was told of together is handed out together
     assert gauge.most_in_all <= workers
     if slots is not None:
         assert all(most <= slots for most in gauge.most.values())
@@ -137,7 +141,9 @@ def test_a_full_cell_does_not_hold_up_the_others() -> None:
 
 def test_hosts_of_one_cell_go_in_inventory_order() -> None:
     started: list[str] = []
-    nornir_of(["a"] * 9, BoundedRunner(3, slots=1, on_start=lambda host: started.append(host.name))).run(Gauge())
+    nornir_of(
+        ["a"] * 9, BoundedRunner(3, slots=1, on_start=lambda hosts: started.extend(host.name for host in hosts))
+    ).run(Gauge())
     assert started == [f"h{number}" for number in range(9)]
 
 
@@ -155,11 +161,11 @@ def test_a_fault_in_on_start_drains_and_is_raised() -> None:
     """The journal could not write: the host is not started, what runs is told, the fault comes out."""
     gauge, told = Gauge(0.05), []
 
-    def on_start(host: Host) -> None:
-        if host.name == "h3":
+    def on_start(hosts: Sequence[Host]) -> None:
+        if any(host.name == "h3" for host in hosts):
             raise OSError("disk full")
 
-    runner = BoundedRunner(3, on_start=on_start, on_result=lambda host, _: told.append(host.name))
+    runner = BoundedRunner(3, on_start=on_start, on_results=lambda batch: told.extend(host.name for host, _ in batch))
     with pytest.raises(OSError, match="disk full"):
         nornir_of(["top"] * 9, runner).run(gauge)
     assert sorted(gauge.ran) == sorted(told) == ["h0", "h1", "h2"]
@@ -168,12 +174,12 @@ def test_a_fault_in_on_start_drains_and_is_raised() -> None:
 def test_a_fault_in_on_result_drains_and_is_raised() -> None:
     gauge, told = Gauge(0.02), []
 
-    def on_result(host: Host, multi: MultiResult) -> None:  # noqa: ARG001 - the runner gives both
-        told.append(host.name)
-        raise OSError(host.name)
+    def on_results(batch: Sequence[tuple[Host, MultiResult]]) -> None:
+        told.extend(host.name for host, _ in batch)
+        raise OSError(batch[0][0].name)
 
     with pytest.raises(OSError, match="h") as caught:
-        nornir_of(["top"] * 9, BoundedRunner(3, on_result=on_result)).run(gauge)
+        nornir_of(["top"] * 9, BoundedRunner(3, on_results=on_results)).run(gauge)
     assert str(caught.value) == told[0]
     assert sorted(told) == sorted(gauge.ran)
     assert len(told) < 9
@@ -253,8 +259,15 @@ from nornir.core.task import Result
 from plugins.runners.bounded import BoundedRunner, draining_on_signals
 
 stopping = threading.Event()
-told = lambda kind: lambda host, *_: print(kind, host.name, flush=True)
-runner = BoundedRunner(2, on_start=told("start"), on_result=told("result"), stopping=stopping)
+def started(hosts):
+    for host in hosts:
+        print("start", host.name, flush=True)
+
+def ended(batch):
+    for host, _ in batch:
+        print("result", host.name, flush=True)
+
+runner = BoundedRunner(2, on_start=started, on_results=ended, stopping=stopping)
 hosts = Hosts({f"h{n}": Host(f"h{n}") for n in range(6)})
 nornir = Nornir(Inventory(hosts, Groups(), Defaults()), runner=runner)
 
@@ -302,3 +315,79 @@ def test_the_second_ctrl_c_ends_at_once() -> None:
     lines, seconds = interrupted(60.0, [signal.SIGINT, signal.SIGINT])
     assert lines == ["start h0", "start h1", f"draining {int(signal.SIGINT)}", "aborted"]
     assert seconds < 5
+
+
+def run_paced(hosts: int, pace: Pace, fail: frozenset[int] = frozenset()) -> list[int]:
+    """Run hosts at a pace; how many were under way each time hosts were handed out."""
+    under_way, seen = 0, []
+
+    def on_start(batch: Sequence[Host]) -> None:
+        nonlocal under_way
+        under_way += len(batch)
+        seen.append(under_way)
+
+    def on_results(batch: Sequence[tuple[Host, MultiResult]]) -> None:
+        nonlocal under_way
+        under_way -= len(batch)
+
+    def task(task: Task) -> Result:
+        return Result(task.host, failed=int(task.host.name[1:]) in fail)
+
+    runner = BoundedRunner(50, on_start=on_start, on_results=on_results)
+    runner.pace = pace
+    assert len(nornir_of(["a"] * hosts, runner).run(task)) == hosts
+    return seen
+
+
+def test_a_canary_goes_alone_and_the_window_grows_while_all_goes_well() -> None:
+    seen = run_paced(60, Pace(canary=1, growth=2))
+    assert seen[0] == 1
+    assert max(seen) > 8
+    assert all(now <= 2 * before for before, now in itertools.pairwise(itertools.accumulate(seen, max)))
+
+
+def test_the_window_shrinks_after_trouble_and_never_below_the_canary() -> None:
+    pace = Pace(canary=2, growth=2)
+    for _ in range(14):
+        pace.ended(well=True)
+    wide = pace.window
+    assert wide == 16
+    pace.ended(well=False)
+    assert pace.window == 8
+    for _ in range(9):
+        pace.ended(well=False)
+    assert pace.window == 2
+    assert max(run_paced(20, Pace(canary=1), fail=frozenset(range(20)))) == 1
+
+
+@given(st.lists(st.booleans(), max_size=200), st.integers(1, 5), st.floats(1, 4))
+def test_the_window_is_never_below_the_canary_nor_more_than_it_earned(ends: list[bool], canary: int, growth: float):
+    pace, most = Pace(canary, growth), canary
+    for well in ends:
+        pace.ended(well=well)
+        assert pace.window is not None
+        most = max(most, int(most * growth) + 1) if well else most
+        assert canary <= pace.window <= most
+
+
+def test_no_more_hosts_begin_in_a_second_than_the_rate_allows() -> None:
+    clock = [100.0]
+    pace = Pace(per_second=4, clock=lambda: clock[0])
+    began = []
+    for _ in range(400):
+        if pace.room(busy=0, free=50):
+            pace.began(1)
+            began.append(clock[0])
+        clock[0] += 0.01
+    assert len(began) == 16
+    assert all(later - first >= 0.999 for first, later in zip(began, began[4:], strict=False))
+
+
+def test_a_run_at_a_rate_reaches_every_host() -> None:
+    assert len(run_paced(12, Pace(per_second=200))) == 12
+
+
+@pytest.mark.parametrize("wrong", [{"canary": -1}, {"growth": 0.5}, {"per_second": 0}])
+def test_a_pace_that_cannot_be_is_refused(wrong: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match="cannot be so"):
+        Pace(**wrong)  # type: ignore[arg-type] - the point of the test
