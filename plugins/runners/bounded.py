@@ -127,6 +127,7 @@ class RunHandle:
         self._cancelled = threading.Event()
         self._work: queue.SimpleQueue[Host | None] = queue.SimpleQueue()
         self._ended: queue.SimpleQueue[tuple[Host, MultiResult]] = queue.SimpleQueue()
+        self._taken: deque[tuple[Host, MultiResult]] = deque()
         self._fault: BaseException | None = None
 
     def cancel(self) -> None:
@@ -145,6 +146,7 @@ class RunHandle:
             Exception: what on_start or on_result raised, after what ran has been given.
             KeyboardInterrupt: at once.
         """
+        yield from self._untaken()
         try:
             while True:
                 self._hand_out()
@@ -152,7 +154,8 @@ class RunHandle:
                     break
                 batch = self._take()
                 self._tell(batch)
-                yield from batch
+                self._taken.extend(batch)
+                yield from self._untaken()
         finally:
             self.cancel()
             for _ in range(self._threads):
@@ -160,6 +163,10 @@ class RunHandle:
             self._threads = 0
         if self._fault is not None:
             raise self._fault
+
+    def _untaken(self) -> Iterator[tuple[Host, MultiResult]]:
+        while self._taken:
+            yield self._taken.popleft()
 
     def _waits_for_the_rate(self) -> bool:
         pace = self._runner.pace
