@@ -57,7 +57,8 @@ def _manifest(lab: LabHandle) -> None:
     folder = lab.shared / "puppet"
     (folder / "manifests").mkdir(parents=True, exist_ok=True)
     (folder / "manifests" / "site.pp").write_text((FILES / "puppet" / "site.pp").read_text())
-    (folder / "promoted").write_text("")
+    for name in ("promoted", "withdrawn"):
+        (folder / name).write_text("")
 
 
 def _first(lab: LabHandle, host: HostSpec) -> None:

@@ -14,11 +14,13 @@ from tests.support.labs import TestLab, lab_up
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(600)]
 
 TOP, OTHER_TOP, INFRA, CONTROLLER, COMPUTE = "top-api01", "top-api02", "top-infra01", "c01-ctl01", "c01-n01"
+DATABASES = (INFRA, CONTROLLER)
 NODES = (TOP, OTHER_TOP, INFRA, CONTROLLER, COMPUTE)
 SERVICE = "openstack-nova-compute"
 PUPPET_LOCK = "/var/lib/puppet/state/agent_disabled.lock"
 # What `puppet agent --disable test` writes, without the seconds it takes.
 DISABLE = f"""echo '{{"disabled_message":"test"}}' > {PUPPET_LOCK}"""
+CHECKSUMS = "checksum table nova.instances, nova.quota_usages, nova.reservations, nova.cells, nova.migrate_version"
 AGE = (
     "select timestampdiff(second, updated_at, utc_timestamp()) from nova.services"
     " where deleted = 0 and topic = 'compute'"
@@ -119,6 +121,28 @@ def test_packages_are_downloaded_before_they_are_needed(lab: TestLab) -> None:
     assert "2013.1.4-1.el6" in lab.on(COMPUTE, "rpm -q python-nova")
 
 
+def test_a_repository_that_is_moved_back_leaves_the_node(lab: TestLab) -> None:
+    """The revert of a promotion takes the repository off a node with its next run of Puppet."""
+    assert "no longer on the master branch" in lab.on(INFRA, "promote-repository --back havana")
+    assert "is not on the master branch" in lab.on(INFRA, "promote-repository --back havana")
+    assert lab.on(INFRA, "promote-repository --list") == ""
+    lab.on(COMPUTE, f"rm {PUPPET_LOCK}; puppet-run")
+    assert "havana" not in lab.on(COMPUTE, "yum -q repolist")
+    lab.on(INFRA, "promote-repository havana")
+    lab.on(COMPUTE, f"puppet-run; {DISABLE}")
+    assert "havana" in lab.on(COMPUTE, "yum -q repolist")
+
+
+def test_dumps_of_the_old_schema_are_kept(lab: TestLab) -> None:
+    """The dumps that the way back begins with."""
+    for host in DATABASES:
+        lab.on(
+            host,
+            "mysqldump --opt --single-transaction --add-drop-database --databases nova | gzip > /root/nova.sql.gz;"
+            f' mysql -BNe "{CHECKSUMS}" > /root/checksums; grep -c nova.instances /root/checksums',
+        )
+
+
 def test_an_update_under_a_running_service_breaks_it(lab: TestLab) -> None:
     """Wrong order: %postun restarts the service on new code, which refuses the old schema."""
     before = guests(lab)
@@ -170,19 +194,75 @@ def test_the_new_release_works_with_quotas_by_user(lab: TestLab) -> None:
     eventually(lab, COMPUTE, '[ "$(pgrep -xc qemu-kvm)" = 2 ]')
 
 
-def test_a_reboot_takes_the_new_kernel_and_costs_the_guests(lab: TestLab) -> None:
-    """Wrong order: a compute node that is rebooted comes back without its guests."""
-    boot = lab.on(COMPUTE, "cat /proc/sys/kernel/random/boot_id")
-    assert lab.on(COMPUTE, "uname -r").startswith("2.6.32-431.el6.")
-    assert "stand-in" in lab.on(COMPUTE, "uname --help")
-    lab.on(COMPUTE, "reboot", expect=None)
+def test_a_disabled_compute_node_reports_and_gets_no_guest(lab: TestLab) -> None:
+    """A service that is disabled in the services table is left out by the scheduler, and by nothing else."""
+    lab.sql(CONTROLLER, "update nova.services set disabled = 1 where topic = 'compute'")
+    nova(lab, "boot --flavor m1.tiny --image cirros --hint target_cell='api!cell01' trial")
+    eventually(lab, TOP, ". /root/openrc; nova show trial | grep -q ERROR")
+    assert "No valid host was found" in lab.on(CONTROLLER, "tail -n 3 /var/log/nova/scheduler.log")
+    assert len(guests(lab)) == 2
+    nova(lab, "delete trial")
+    assert int(lab.sql(CONTROLLER, AGE)) < 10
+    assert "disabled" in nova(lab, "service-list")
+    lab.sql(CONTROLLER, "update nova.services set disabled = 0 where topic = 'compute'")
+
+
+def test_the_old_release_comes_back_by_downgrade_and_from_the_dumps(lab: TestLab) -> None:
+    """%postun restarts a running service on a downgrade too; with the old schema restored everything runs again."""
+    before = guests(lab)
+    assert len(before) == 2
+    lab.on(COMPUTE, f"monit unmonitor all; service {SERVICE} status")
+    everywhere(lab, (TOP, OTHER_TOP, CONTROLLER), "monit unmonitor all")
+    eventually(lab, TOP, "! monit summary | grep -q OK")
+    old = "rpm -qa --qf '%{NAME}-2013.1.4-1.el6\\n' '*nova*' | grep -v client"
+    everywhere(lab, (TOP, OTHER_TOP, CONTROLLER, COMPUTE), f"yum -y -q downgrade $({old})")
+    for said in everywhere(lab, (TOP, OTHER_TOP, CONTROLLER, COMPUTE), "rpm -qa '*nova*' | grep -v client"):
+        assert "2013.2.1" not in said
+    assert lab.on(COMPUTE, f"service {SERVICE} status", expect=1).strip().endswith("dead but pid file exists")
+    assert "nova 2013.1.4 (grizzly) needs 161" in lab.on(COMPUTE, "tail -n 1 /var/log/nova/compute.log")
+    for host in DATABASES:
+        lab.on(host, "set -o pipefail; gunzip < /root/nova.sql.gz | mysql")
+        assert lab.on(host, f'mysql -BNe "{CHECKSUMS}" | diff - /root/checksums') == ""
+    for node in (CONTROLLER, COMPUTE, TOP, OTHER_TOP):
+        lab.on(
+            node,
+            "for u in /usr/lib/systemd/system/openstack-nova-*.service; do"
+            " service $(basename $u .service) start; done; monit monitor all",
+        )
+    eventually(lab, TOP, '. /root/openrc; [ "$(nova service-list | grep -c " up ")" = 8 ]', 60)
+    assert guests(lab) == before
+    nova(lab, "boot --flavor m1.tiny --image cirros --hint target_cell='api!cell01' trial")
+    eventually(lab, TOP, ". /root/openrc; nova show trial | grep -q ACTIVE")
+    nova(lab, "delete trial")
+
+
+def reboot(lab: TestLab, host: str) -> None:
+    """Reboot a host and wait until its boot id is another one."""
+    boot = lab.on(host, "cat /proc/sys/kernel/random/boot_id")
+    lab.on(host, "reboot", expect=None)
     end = time.monotonic() + 60
     while time.monotonic() < end:
-        now = lab.on(COMPUTE, "cat /proc/sys/kernel/random/boot_id", expect=None)
+        now = lab.on(host, "cat /proc/sys/kernel/random/boot_id", expect=None)
         if now != boot and "-" in now and " " not in now.strip():
-            break
+            return
         time.sleep(0.5)  # nothing tells when a host is back
+    pytest.fail(f"{host} did not come back within 60 s")
+
+
+def test_a_reboot_takes_the_new_kernel_and_costs_the_guests(lab: TestLab) -> None:
+    """Wrong order: a compute node that is rebooted comes back without its guests."""
+    assert lab.on(COMPUTE, "uname -r").startswith("2.6.32-431.el6.")
+    assert "stand-in" in lab.on(COMPUTE, "uname --help")
+    reboot(lab, COMPUTE)
     assert lab.on(COMPUTE, "uname -r").startswith("2.6.32-431.5.1.el6.")
     eventually(lab, COMPUTE, f"service {SERVICE} status > /dev/null")
     assert guests(lab) == []
     eventually(lab, COMPUTE, "grep -q 'is not running on this host and is not started again' /var/log/nova/compute.log")
+
+
+def test_without_the_new_kernel_the_old_one_is_booted(lab: TestLab) -> None:
+    """The way back: the package goes while its kernel runs, and the next boot takes the one that is left."""
+    lab.on(COMPUTE, "rpm -e kernel-2.6.32-431.5.1.el6")
+    assert lab.on(COMPUTE, "uname -r").startswith("2.6.32-431.5.1.el6.")
+    reboot(lab, COMPUTE)
+    assert lab.on(COMPUTE, "uname -r").startswith("2.6.32-431.el6.")

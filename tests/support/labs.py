@@ -6,13 +6,20 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
 
+from lab import control
 from lab.check import check_machine
+from lab.faults import clear, place
+from lab.handle import ssh_command
+from lab.progress import Progress
+from lab.spec import LabSpec
+from lab.state import LabFolder
 
 CELLSTEP = [sys.executable, "-P", "-m", "cellstep"]
 
@@ -42,14 +49,31 @@ class TestLab:
         return said
 
     def on(self, host: str, script: str, expect: int | None = 0) -> str:
-        """Run a script on a host of the lab."""
-        return self.cellstep("lab", "exec", host, "--", script, expect=expect)
+        """Run a script on a host of the lab, as `cellstep lab exec` does. Returns all it printed."""
+        done = subprocess.run(
+            [*ssh_command(self.spec, LabFolder(self.name).path), host, script],
+            check=False,
+            capture_output=True,
+            text=True,
+            timeout=600,
+            stdin=subprocess.DEVNULL,
+        )
+        said = done.stdout + done.stderr
+        assert expect is None or done.returncode == expect, f"{host}: exit {done.returncode}, not {expect}:\n{said}"
+        return said
+
+    @cached_property
+    def spec(self) -> LabSpec:
+        """Its hosts."""
+        return LabFolder(self.name).complete().spec
 
     def fault(self, host: str, kind: str) -> None:
-        self.cellstep("lab", "fault", host, kind)
+        """Give a host a fault."""
+        place(control.machine(self.name, host), kind)
 
     def clear(self, host: str) -> None:
-        self.cellstep("lab", "fault", host, "--clear")
+        """Undo every fault of a host; it is up afterwards."""
+        clear(control.machine(self.name, host))
 
     def sql(self, host: str, statement: str) -> str:
         """Run SQL on a database host, as root by its socket."""
@@ -71,9 +95,9 @@ def lab_up(name: str, cells: int, computes: int) -> Iterator[TestLab]:
     missing = check_machine()
     if missing:
         pytest.skip(f"no lab here: {missing[0]}")
-    lab = TestLab(name, Path(f"/var/lib/cellstep/labs/{name}/cloud"))
+    quiet = Progress(quiet=True)
+    control.down(name, quiet)  # what a killed run of the tests left is not as new
     try:
-        lab.cellstep("lab", "up", "--cells", str(cells), "--computes", str(computes), timeout=900)
-        yield lab
+        yield TestLab(name, control.up(LabSpec(name, cells, computes), None, quiet))
     finally:
-        lab.cellstep("lab", "down")
+        control.down(name, quiet)
