@@ -4,11 +4,15 @@ The engine binds each node's task before it calls it; `tasks.shell` and `tasks.j
 (a single question, a test) runs its commands as they are.
 """
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from weakref import WeakKeyDictionary
 
 from nornir.core.task import Task
+
+# Characters of an output that are kept from its beginning and from its end.
+HEAD, TAIL = 1000, 2000
 
 
 @dataclass(frozen=True)
@@ -32,6 +36,18 @@ class Command:
     sha256: str
     head: str
     tail: str
+
+    @classmethod
+    def of(cls, what: str, exit_status: int, seconds: float, said: str) -> "Command":
+        """The record of a command of which all the output is here."""
+        printed = said.encode("utf-8", "surrogateescape")
+        digest = hashlib.sha256(printed).hexdigest()
+        return cls(what, exit_status, seconds, len(printed), digest, *ends(said))
+
+
+def ends(said: str) -> tuple[str, str]:
+    """The head and the tail that are kept of an output."""
+    return said[:HEAD], said[max(HEAD, len(said) - TAIL) :]
 
 
 @dataclass

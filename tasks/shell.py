@@ -1,12 +1,22 @@
-"""Running a command on a node, and what its failure says."""
+"""Running a command on a node, what its failure says, and the fence against an operator who has been replaced."""
 
+import shlex
+from pathlib import Path
 from typing import BinaryIO
 from weakref import WeakSet
 
 from nornir.core.task import Task
 
 from plugins.connections.ssh import CommandResult, Ssh
-from tasks.errors import CommandFailed, Refused
+from tasks.binding import Binding, Command, binding_of
+from tasks.errors import CommandFailed, Fenced, Refused
+
+# On the node: the newest token, the locks, and a folder for each job.
+ROOT = "/var/lib/cellstep/jobs"
+GUARD = Path(__file__).with_name("guard.sh").read_text()
+# What guard.sh ends with, and the word its last line then begins with.
+FENCED, TROUBLE, MARK = 210, 211, "cellstep-guard: "
+FENCE_TIMEOUT_S = 60.0
 
 _CHANGED: WeakSet[Task] = WeakSet()
 
@@ -37,10 +47,7 @@ def sh(
         plugins.connections.errors.TransportError: the node could not be asked, or did not answer.
     """
     connection: Ssh = task.host.get_connection("cellstep_ssh", task.nornir.config)
-    result = connection.run(script, stdin=stdin, timeout=timeout, sink=sink)
-    if ok is not None and result.exit_status not in ok:
-        raise CommandFailed(what or script.strip().splitlines()[0], result)
-    return result
+    return taken(connection.run(script, stdin=stdin, timeout=timeout, sink=sink), what or first_line(script), ok)
 
 
 def change(
@@ -52,13 +59,87 @@ def change(
     timeout: float | None = None,
     ok: tuple[int, ...] | None = (0,),
 ) -> CommandResult:
-    """As `sh`, for a script that changes the node: refuses to send it in a dry run, whatever its caller forgot."""
+    """As `sh`, for a script that changes the node: refuses to send it in a dry run, whatever its caller forgot.
+
+    A task that is bound to its place in a run leaves a `Command` of it in its binding, whatever its exit status.
+
+    Raises:
+        CommandFailed: another exit status.
+        Fenced: another operator has taken the cloud over; nothing was changed.
+        Refused: in a dry run; or the node cannot keep the operator's token, and nothing was changed.
+        plugins.connections.errors.TransportError: the node could not be asked, or did not answer.
+    """
+    what = what or first_line(script)
+    will_change(task, what)
+    binding = binding_of(task)
+    if binding is None:
+        return sh(task, script, what=what, stdin=stdin, timeout=timeout, ok=ok)
+    # The shell that holds the lock must outlive the script, which gets none of its files: a daemon would keep them.
+    body = f"guard\nbusy\nunlock\nbash -c {shlex.quote(script)} 8>&-\nexit $?"
+    result = guarded(task, binding, body, stdin=stdin, timeout=timeout)
+    binding.commands.append(Command.of(what, result.exit_status, result.seconds, result.stdout + result.stderr))
+    return taken(result, what, ok)
+
+
+def guarded(task: Task, binding: Binding, body: str, *, stdin: str = "", timeout: float | None = None) -> CommandResult:
+    """Send a script that calls the functions of `guard.sh`, and tell its refusals from other exit statuses.
+
+    Raises:
+        Fenced: here or on the node, a newer operator is known.
+        Refused: the node cannot keep the token.
+    """
+    binding.still_ours()
+    script = f"root={shlex.quote(ROOT)} token={binding.token:d}\n{GUARD}\n{body}"
+    result = sh(task, script, stdin=stdin, timeout=timeout, ok=None)
+    last = result.stderr.rstrip().rpartition("\n")[2]
+    if last.startswith(MARK) and result.exit_status in (FENCED, TROUBLE):
+        kind = Fenced if result.exit_status == FENCED else Refused
+        raise kind(f"{task.host.name}: {last.removeprefix(MARK)}")
+    return result
+
+
+def fence(task: Task, *, timeout: float = FENCE_TIMEOUT_S) -> None:
+    """Give the node the bound operator's token, and wait until no change that was sent before is under way on it.
+
+    From then on, nothing that a former operator sends or has sent with `change` does anything there. Jobs are waited
+    for by `jobs.attach`.
+
+    Raises:
+        Fenced: a newer operator is known.
+        Refused: a change is still under way after `timeout` seconds, or the node cannot keep the token.
+    """
+    binding = binding_of(task)
+    if binding is not None and not task.is_dry_run():
+        guarded(task, binding, f"guard\nunlock\nidle {timeout:.0f}", timeout=timeout + 30)
+
+
+def will_change(task: Task, what: str) -> None:
+    """Note that the task changes its node from here on.
+
+    Raises:
+        Refused: in a dry run.
+    """
     if task.is_dry_run():
-        raise Refused(f"not sent in a dry run: {what or script.strip().splitlines()[0]}")
+        raise Refused(f"not sent in a dry run: {what}")
     _CHANGED.add(task)
-    return sh(task, script, what=what, stdin=stdin, timeout=timeout, ok=ok)
 
 
 def has_changed(task: Task) -> bool:
     """Whether the task sent something that changes its node, or tried to: what came of it may be unknown."""
     return task in _CHANGED
+
+
+def taken(result: CommandResult, what: str, ok: tuple[int, ...] | None) -> CommandResult:
+    """The result, if its exit status is taken; None takes any.
+
+    Raises:
+        CommandFailed: it is not.
+    """
+    if ok is not None and result.exit_status not in ok:
+        raise CommandFailed(what, result)
+    return result
+
+
+def first_line(script: str) -> str:
+    """A script's first line, which names it where nothing else does."""
+    return script.strip().splitlines()[0]

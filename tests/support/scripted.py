@@ -121,7 +121,7 @@ class _Host(Host):
 
     def open_connection(self, connection: str, *_: Any, **__: Any) -> Any:
         given = self.data["given"][connection]
-        given.opened += 1
+        given.opened = getattr(given, "opened", 0) + 1  # a real Ssh counts nothing
         self.connections[connection] = SimpleNamespace(connection=given, close=given.close)
         return self.connections[connection]
 
