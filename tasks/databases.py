@@ -14,7 +14,8 @@ from nornir.core.task import Result, Task
 from plugins.connections.mysql import Mysql
 from tasks.errors import Refused
 from tasks.holds import changed, skipped, unchanged
-from tasks.shell import change, sh
+from tasks.jobs import detached, earlier
+from tasks.shell import sh
 
 ASK_EVERY_S = 2.0
 DUMP_TIMEOUT_S = 4 * 3600.0
@@ -96,13 +97,14 @@ def back_up(task: Task, *, database: str, others: Sequence[str], folder: str, he
 
     Raises:
         CommandFailed: a database is not there, or its dump failed or is cut off.
+        tasks.jobs.CutOff: mysqldump was killed, or the node was restarted meanwhile.
         Refused: the copy differs from the dump.
     """
     if task.is_dry_run():
         return changed(task, f"would dump {database} into {folder}")
     names = " ".join(shlex.quote(name) for name in others)
     dump = DUMP % (shlex.quote(folder), shlex.quote(database), names)
-    lines = change(task, dump, what="mysqldump", timeout=DUMP_TIMEOUT_S).stdout.splitlines()
+    lines = detached(task, dump, name="dump", what="mysqldump", timeout=DUMP_TIMEOUT_S).stdout.splitlines()
     said = []
     for line in lines:
         digest, size, name = line.split()
@@ -138,8 +140,13 @@ def sync(task: Task, *, command: str, version: str, start: Sequence[int], head: 
     Raises:
         Refused: the database is at a version from which the release does not start (a migration stopped part-way, say),
             or did not arrive at its head.
+        CommandFailed: the command failed.
+        tasks.jobs.CutOff: the command was killed, or the node was restarted meanwhile.
     """
+    before = earlier(task, "sync", timeout=SYNC_TIMEOUT_S)
     at = schema_version(task, version)
+    if at == head and before is not None and before.exit_status == 0:
+        return changed(task, f"brought to version {head} by the try before, of which the end was not known")
     if at == head:
         return skipped(task, f"at version {head} already")
     if at not in start:
@@ -147,7 +154,7 @@ def sync(task: Task, *, command: str, version: str, start: Sequence[int], head: 
         raise Refused(f"the schema is at version {at}, not at {known}: restore its dump before another try")
     if task.is_dry_run():
         return changed(task, f"would run `{command}`: {at} to {head}")
-    change(task, command, timeout=SYNC_TIMEOUT_S)
+    detached(task, command, name="sync", timeout=SYNC_TIMEOUT_S)
     now = schema_version(task, version)
     if now != head:
         raise Refused(f"`{command}` ended well at version {now}, not {head}")

@@ -8,6 +8,7 @@ from nornir.core.task import Result, Task
 
 from tasks.errors import CommandFailed, Refused
 from tasks.holds import changed, skipped
+from tasks.jobs import detached, earlier
 from tasks.shell import change, sh
 
 UPDATE_TIMEOUT_S = 1800.0
@@ -78,14 +79,16 @@ def download(task: Task, *, expected: Mapping[str, str], kernel: bool = False) -
 
     Raises:
         CommandFailed: yum failed.
+        tasks.jobs.CutOff: yum was killed, or the node was restarted meanwhile.
         Refused: yum ended well, but a package is not in its cache, or was installed.
     """
+    earlier(task, "download", timeout=UPDATE_TIMEOUT_S)
     pending = _pending(task, expected)
     if not pending and not kernel:
         return skipped(task, "nothing to download")
     if not task.is_dry_run():
         script = f"yum -y --downloadonly update {_arguments(pending, kernel)} 2>&1"
-        ended = change(task, script, what="downloading", timeout=UPDATE_TIMEOUT_S, ok=(0, 1))
+        ended = detached(task, script, name="download", what="downloading", timeout=UPDATE_TIMEOUT_S, ok=(0, 1))
         # The plugin of EL6 ends yum with 1, which is also yum's general error: its words tell them apart.
         if ended.exit_status and "--downloadonly specified" not in ended.stdout:
             raise CommandFailed("downloading", ended)
@@ -109,16 +112,21 @@ def update(task: Task, *, expected: Mapping[str, str], kernel: bool = False) -> 
 
     Raises:
         CommandFailed: yum failed, or the RPM database cannot be read.
+        tasks.jobs.CutOff: yum was killed, or the node was restarted in the middle of its transaction.
         Refused: yum ended well, but the RPM database does not say what was expected.
     """
+    before = earlier(task, "update", timeout=UPDATE_TIMEOUT_S)  # in the middle of a transaction all is there twice
     pending = _pending(task, expected)
+    if not pending and before is not None and before.exit_status == 0:
+        return changed(task, "updated by the try before, of which the end was not known")
     kernels = installed_kernels(task) if kernel else []
     if not pending and not kernel:
         return skipped(task, "all up to date")
     if task.is_dry_run():
         return changed(task, f"would update {', '.join(sorted(pending)) or 'the kernel'}")
     unmerged = _unmerged(task)
-    change(task, f"yum -y update {_arguments(pending, kernel)}", what="yum update", timeout=UPDATE_TIMEOUT_S)
+    command = f"yum -y update {_arguments(pending, kernel)}"
+    detached(task, command, name="update", what="yum update", timeout=UPDATE_TIMEOUT_S)
     wrong = _pending(task, expected)
     if wrong:
         have = installed(task, wrong)

@@ -3,22 +3,27 @@
 import contextlib
 import threading
 import time
+from collections.abc import Callable
 
 from nornir.core.task import Result, Task
 
 from plugins.connections.errors import CommandTimeout, ConnectionLost, TransportError
+from tasks import jobs
+from tasks.binding import binding_of
 from tasks.errors import Refused
 from tasks.holds import changed, skipped
 from tasks.packages import installed_kernels
 from tasks.shell import change, sh
 
-BOOT_ID = "cat /proc/sys/kernel/random/boot_id"
 ASK_EVERY_S = 1.0
+REBOOT = "sync; reboot"
+# For the command itself, which returns before the node goes down.
+COMMAND_TIMEOUT_S = 60.0
 
 
 def boot_id(task: Task) -> str:
     """The boot id of the running system: another one after each boot."""
-    return sh(task, BOOT_ID, timeout=15).stdout.strip()
+    return sh(task, f"cat {jobs.BOOT_ID_FILE}", timeout=15).stdout.strip()
 
 
 def running_kernel(task: Task) -> str:
@@ -29,27 +34,31 @@ def running_kernel(task: Task) -> str:
 def for_new_kernel(task: Task, *, timeout_s: float) -> Result:
     """Reboot a node whose newest kernel does not run yet, and wait until it does.
 
+    The boot id from before the reboot is in the job's record on the node, so that a try that was cut short is taken up
+    where it was, and one try of a step never reboots twice.
+
     Args:
         task: the Nornir task.
         timeout_s: seconds until the node must answer again.
 
     Raises:
         Refused: it did not come back, it came back without having booted, or on another kernel.
+        tasks.errors.Fenced: another operator has taken the cloud over.
     """
+    until = time.monotonic() + timeout_s
+    binding = binding_of(task)
+    if binding is not None and binding.again:
+        _wait(task, until, timeout_s, lambda: (boot_id(task), ""))  # it may be in the middle of the reboot
+    under_way = jobs.earlier(task, "reboot", timeout=COMMAND_TIMEOUT_S) is not None
     kernels = installed_kernels(task)
     if not kernels:
         raise Refused("no package `kernel` is installed: which kernel should run?")
     newest = kernels[-1]
-    if _is(running_kernel(task), newest):
+    if _is(running_kernel(task), newest) and not under_way:
         return skipped(task, f"runs the newest kernel {newest} already")
     if task.is_dry_run():
         return changed(task, f"would reboot into kernel {newest}")
-    before = boot_id(task)
-    # The reboot may take the connection with it; what follows tells whether it happened.
-    with contextlib.suppress(ConnectionLost, CommandTimeout):
-        change(task, "sync; reboot", timeout=15, ok=None)
-    task.host.close_connection("cellstep_ssh")
-    after = _wait(task, before, timeout_s)
+    after = _reboot(task, until, timeout_s)
     running = running_kernel(task)
     if not _is(running, newest):
         raise Refused(f"rebooted (boot id {after}), but runs kernel {running}, not {newest}; look at its boot loader")
@@ -60,19 +69,53 @@ def _is(running: str, installed: str) -> bool:
     return running == installed or running.startswith(f"{installed}.")
 
 
-def _wait(task: Task, before: str, timeout_s: float) -> str:
-    """Ask until the node answers with a new boot id; a node has no way to tell us by itself that it is back."""
-    deadline = time.monotonic() + timeout_s
+def _reboot(task: Task, until: float, timeout_s: float) -> str:
+    """Reboot the node where this try has not done so yet, and wait for it; the new boot id."""
+    before: str | None = None
+
+    def ask() -> tuple[str | None, str]:
+        nonlocal before
+        if before is None:  # the answer was lost, but not the job's record: it is not started twice
+            before = _trigger(task)
+        now = boot_id(task)
+        return (now if now != before else None), f"it still has the boot id {before}: it did not restart"
+
+    # The reboot may take the connection with it; what follows tells whether it happened.
+    with contextlib.suppress(ConnectionLost, CommandTimeout):
+        before = _trigger(task)
+    task.host.close_connection("cellstep_ssh")
+    return _wait(task, until, timeout_s, ask)
+
+
+def _trigger(task: Task) -> str:
+    """Send the reboot, once a try; the boot id from before it."""
+    if binding_of(task) is not None:
+        return jobs.begin(task, REBOOT, name="reboot", what="rebooting", timeout=COMMAND_TIMEOUT_S).boot
+    before = boot_id(task)
+    with contextlib.suppress(ConnectionLost, CommandTimeout):
+        change(task, REBOOT, timeout=15, ok=None)
+    return before
+
+
+def _wait(task: Task, until: float, timeout_s: float, ask: Callable[[], tuple[str | None, str]]) -> str:
+    """Ask until there is an answer; a node has no way to tell us by itself that it is back.
+
+    Args:
+        task: the Nornir task.
+        until: the monotonic clock's time at which it is given up.
+        timeout_s: seconds that there were, for the message.
+        ask: the answer, or None and the words for that.
+    """
     pause = threading.Event()
-    last = "it still had the old boot id"
-    while time.monotonic() < deadline:
+    while True:
         try:
-            now = boot_id(task)
+            answer, last = ask()
         except TransportError as error:
-            last = str(error)
-        else:
-            if now != before:
-                return now
-            last = "it still had the old boot id"
+            answer, last = None, str(error)
+        if answer is not None:
+            return answer
+        if time.monotonic() >= until:
+            raise Refused(
+                f"{task.host.name}: not back {timeout_s:.0f} s after its reboot ({last}); look at its console"
+            )
         pause.wait(ASK_EVERY_S)
-    raise Refused(f"not back {timeout_s:.0f} s after its reboot ({last}); look at its console")

@@ -6,7 +6,8 @@ import time
 
 import pytest
 
-from tasks import databases
+from tasks import databases, jobs, shell
+from tasks.binding import Binding, bind
 from tasks.errors import CommandFailed, Refused
 from tests.support.scripted import Bash, Database, Scripted, reply, said, task_on, told
 
@@ -233,6 +234,50 @@ def test_a_version_that_is_none_is_refused(printed):
 def test_a_dry_run_syncs_nothing():
     assert sync(162, dry_run=True) == "changed: would run `nova-manage db sync`: 162 to 216"
     assert sync.sent == []
+
+
+# As part of a run: the dump and the sync are jobs
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    """Binds a task on the node to its place in a run."""
+    monkeypatch.setattr(shell, "ROOT", str(tmp_path / "jobs"))
+
+    def task(node, **more):
+        bound = task_on(node)
+        bind(bound, Binding(**{"run": "r1", "step": "Back up", "token": 1} | more))
+        return bound
+
+    return task
+
+
+def test_a_dump_that_was_made_unseen_is_copied_and_not_made_again(server, run, tmp_path):
+    there, here = tmp_path / "there", tmp_path / "here"
+    arguments = {"database": "nova", "others": ["cinder"], "folder": str(there), "here": here}
+    assert told(databases.back_up(run(server), **arguments)).startswith("changed: dumped to")
+    for path in here.iterdir():
+        path.unlink()
+    databases.back_up(run(server, again=True), **arguments)
+    assert files(here) == ["cinder.sql.gz", "nova.sql.gz"]
+    assert server.asked == ["nova", "cinder"]
+    assert {path.stat().st_mode & 0o777 for path in there.iterdir()} == {0o600}
+
+
+def test_a_sync_that_was_run_unseen_is_told_and_not_run_again(run, tmp_path):
+    bash = Bash(tmp_path / "bin")
+    (tmp_path / "version").write_text("162\n")
+    bash.program(
+        "nova-manage",
+        f"cd {tmp_path}; case $2 in version) cat version;; sync) echo 216 > version; echo x >> ran;; esac",
+    )
+    jobs.begin(run(bash), SCHEMA["command"], name="sync", timeout=15)
+    told_of = told(databases.sync(run(bash, again=True), **SCHEMA))
+    assert told_of == "changed: brought to version 216 by the try before, of which the end was not known"
+    assert told(databases.sync(run(bash, generation=2), **SCHEMA)) == "skipped: at version 216 already"
+    (tmp_path / "version").write_text("161\n")
+    assert told(databases.sync(run(bash, generation=3), **SCHEMA)) == "changed: schema version 161 to 216"
+    assert (tmp_path / "ran").read_text() == "x\nx\n"
 
 
 # What is asked of the database itself

@@ -1,10 +1,13 @@
 """Packages: what is installed, downloading, and updating to exact versions."""
 
+import os
 import subprocess
+import threading
 
 import pytest
 
-from tasks import packages
+from tasks import jobs, packages, shell
+from tasks.binding import Binding, bind
 from tasks.errors import CommandFailed, Refused
 from tests.support.scripted import Bash, Scripted, reply, said, task_on, told
 
@@ -205,3 +208,70 @@ def test_yum_clean_all():
     asked = Scripted({"yum clean all": ""})
     assert reply(asked, packages.clean) == "changed: yum clean all"
     assert asked.sent == ["yum clean all"]
+
+
+# As part of a run: yum is a job
+
+
+@pytest.fixture
+def machine(tmp_path, monkeypatch):
+    """A node with an RPM database in a file, which its `yum` changes as `how` says."""
+    monkeypatch.setattr(shell, "ROOT", str(tmp_path / "jobs"))
+    bash = Bash(tmp_path / "bin")
+    bash.program("rpm", f"cat {tmp_path}/rpms")
+    (tmp_path / "rpms").write_text(OLD)
+    (tmp_path / "new").write_text(NEW)
+    bash.yum = lambda how="": bash.program("yum", f"cd {tmp_path}; echo x >> ran; {how}\ncp new rpms; echo Complete!")
+    bash.ran = lambda: len((tmp_path / "ran").read_text().split())
+    bash.yum()
+    return bash
+
+
+def bound(machine, **more):
+    task = task_on(machine)
+    binding = Binding(**{"run": "r1", "step": "Update", "token": 1} | more)
+    bind(task, binding)
+    return told(packages.update(task, expected=EXPECTED)), binding.commands
+
+
+def test_an_update_of_a_run_is_a_job(machine):
+    told_of, (command,) = bound(machine)
+    assert told_of == "changed: updated 2 packages"
+    assert (command.what, command.exit_status, command.head) == ("yum update", 0, "Complete!\n")
+    assert bound(machine, generation=2) == ("skipped: all up to date", [])
+    assert machine.ran() == 1
+
+
+def test_an_update_under_way_is_waited_for_before_the_rpm_database_is_read(machine, tmp_path):
+    """In the middle of its transaction every package is there twice."""
+    (tmp_path / "both").write_text(OLD + NEW)
+    os.mkfifo(tmp_path / "gate")
+    machine.yum("cp both rpms; echo > gate; read -r go < gate")
+    task = task_on(machine)
+    bind(task, Binding("r1", "Update", token=1))
+    jobs.begin(task, UPDATE, name="update", timeout=15)
+    (tmp_path / "gate").read_text()
+    with pytest.raises(Refused, match="installed twice"):
+        packages.installed(task, EXPECTED)
+    opener = threading.Thread(target=(tmp_path / "gate").write_text, args=("go\n",))
+    opener.start()
+    assert bound(machine, again=True)[0] == "changed: updated by the try before, of which the end was not known"
+    opener.join(10)
+    assert machine.ran() == 1
+
+
+def test_an_update_that_failed_unseen_is_told_and_not_started_again(machine):
+    machine.yum("echo No space left >&2; exit 1")
+    task = task_on(machine)
+    bind(task, Binding("r1", "Update", token=1))
+    jobs.begin(task, UPDATE, name="update", timeout=15)
+    with pytest.raises(CommandFailed, match="yum update: exit status 1: No space left"):
+        bound(machine, again=True)
+    assert machine.ran() == 1
+    machine.yum()
+    assert bound(machine, generation=2)[0] == "changed: updated 2 packages"
+
+
+def test_a_try_that_was_lost_before_yum_started_starts_it(machine):
+    assert bound(machine, again=True)[0] == "changed: updated 2 packages"
+    assert machine.ran() == 1
