@@ -17,6 +17,7 @@ OperatorError (plugins.errors)
     ├── ConfigurationError         mend the files it names, then start again (exit 2)
     ├── UsageError                 call again as the message says (exit 2)
     ├── Locked                     wait for the run that holds the lock, or take over (exit 5)
+    │   └── TakenOver              another operator took over while we ran: see `cellstep lock show`
     └── Stopped                    mend what the message names, then `cellstep resume` (exit 4)
         └── JournalFailed          make room for the journal, then `cellstep resume`
 """
@@ -70,3 +71,7 @@ class Stopped(CellstepError):
 
 class JournalFailed(Stopped):
     """The journal cannot be written, so nothing more is done: make room, then `cellstep resume`."""
+
+
+class TakenOver(Locked):
+    """Another operator has taken this cloud over while we ran: nothing more may be done from here."""

@@ -1,57 +1,59 @@
 """Runs from beginning to end: the journal, the lock, the engine, and the reports afterwards."""
 
+import contextlib
 import threading
-from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Protocol
 
-from cellstep import reporting, verification
+from nornir.core.task import Result, Task
+
+from cellstep import proof, reporting
 from cellstep.cloud.load import Cloud
 from cellstep.cloud.nodes import Node
-from cellstep.cloud.select import select, with_databases
+from cellstep.cloud.select import select
+from cellstep.engine import plan
+from cellstep.engine.budgets import Budgets
 from cellstep.engine.context import Context, Options
-from cellstep.engine.dispatch import Dispatcher
-from cellstep.engine.journal import Journal, now
-from cellstep.engine.lock import locked
-from cellstep.engine.plan import find_step
-from cellstep.engine.run import Display, Engine, Interrupted
-from cellstep.engine.steps import Step
-from cellstep.errors import CellstepError, Stopped, UsageError
+from cellstep.engine.dispatch import Dispatcher, Errand
+from cellstep.engine.journal import Journal, RunRecord
+from cellstep.engine.lock import Lock
+from cellstep.engine.run import Crossing, Display, Engine
+from cellstep.engine.steps import Runbook, Step
+from cellstep.errors import CellstepError, JournalFailed, Locked, Stopped, UsageError
 from cellstep.stages import runbook_of
+from tasks.binding import Binding
+from tasks.shell import fence
 
-if TYPE_CHECKING:
-    import pandas as pd
+
+class Operator(Protocol):
+    """Who is asked."""
+
+    def confirm(self, crossing: Crossing) -> bool:
+        """Whether to go on past a gate, or past the point of no return."""
+
+    def accept(self, changes: Sequence[str]) -> bool:
+        """Whether to go on although the plan is another than when the run began."""
 
 
 @dataclass(frozen=True)
-class Report:
-    """What a verification or the end of a run found.
+class Watch:
+    """Who sees a run, who is asked, and what stops it."""
 
-    Attributes:
-        tables: by name, as they were written.
-        folder: where the files are; None where nothing was written.
-        silent: nodes that could not be asked, with the reason.
-        compliant: every table as it should be, and every node asked.
-        fold: folds the cloud's node names.
-        held: holds that are still in place: name to nodes.
-    """
-
-    tables: "dict[str, pd.DataFrame]"
-    folder: Path | None
-    silent: dict[str, str]
-    compliant: bool
-    fold: Callable[[Iterable[str]], str]
-    held: dict[str, list[str]]
+    display: Display
+    operator: Operator
+    stopping: threading.Event
 
 
 @dataclass(frozen=True)
 class Finished:
-    """How a run ended; its report is None where it was a dry run."""
+    """How a run ended; its report is None where it was a dry run, or a single step."""
 
     run: str
-    report: Report | None
+    report: proof.Report | None
     exit_code: int
+    quarantined: tuple[str, ...] = ()
 
 
 def journal_path(cloud: Cloud) -> Path:
@@ -59,17 +61,15 @@ def journal_path(cloud: Cloud) -> Path:
     return cloud.directory / "state" / "journal.sqlite3"
 
 
-def lock_path(cloud: Cloud) -> Path:
+def lock_of(cloud: Cloud) -> Lock:
     """The cloud's lock, beside its journal."""
-    return cloud.directory / "state" / "lock"
+    return Lock(cloud.directory / "state" / "lock")
 
 
-def open_journal(cloud: Cloud, *, rehearsal: bool = False) -> Journal:
+def open_journal(cloud: Cloud, *, rehearsal: bool = False, read_only: bool = False) -> Journal:
     """Open the cloud's journal; a rehearsal gets a copy in memory, and leaves no trace."""
     path = journal_path(cloud)
-    if not rehearsal:
-        return Journal(path)
-    return Journal.rehearsal(path)
+    return Journal.rehearsal(path) if rehearsal else Journal(path, read_only=read_only and path.exists())
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ class Request:
         begin: a step's number or title, or "": begin there.
         output: the folder for reports, or None for `out/` beside cloud.yaml.
         afresh: begin a new run although an unfinished one is there.
-        options: limit, dry run, quota repair.
+        options: limit, dry run, quota repair, budgets and so on.
     """
 
     stage: str
@@ -92,10 +92,13 @@ class Request:
     afresh: bool = False
     options: Options = field(default_factory=Options)
 
+    @property
+    def partial(self) -> bool:
+        """Not all steps on all nodes."""
+        return bool(self.only or self.begin or self.options.limit or self.options.catch_up)
 
-def start(
-    cloud: Cloud, request: Request, display: Display, confirm: Callable[[Step], bool], stopping: threading.Event
-) -> Finished:
+
+def start(cloud: Cloud, request: Request, watch: Watch) -> Finished:
     """Begin a run of a stage and carry it through.
 
     Raises:
@@ -103,16 +106,14 @@ def start(
     """
     runbook = runbook_of(request.stage, cloud)
     cloud.database_password()  # a file that cannot be read is better known now than at the first database
-    options = request.options
-    nodes = select(cloud, options.limit) if options.limit else cloud.nodes
-    _refuse_without_database(cloud, nodes)
-    first = find_step(runbook, request.begin) if request.begin else 0
-    steps = runbook.steps[first:]
-    if request.only:
-        index = find_step(runbook, request.only)
-        steps = runbook.steps[index : index + 1]
-    with locked(lock_path(cloud), f"run {request.stage}"):
-        journal = open_journal(cloud, rehearsal=options.dry_run)
+    Budgets.of(cloud.config.budgets, request.options.budgets)
+    steps = _steps(runbook, request.only, request.begin)
+    _refuse_without_database(cloud, _nodes(cloud, request.options))
+    journal = open_journal(cloud, rehearsal=request.options.dry_run)
+    lock = lock_of(cloud)
+    with contextlib.closing(journal), lock.held(journal, f"run {request.stage}") as holder:
+        options = _of_quarantine(journal, request) if request.options.catch_up else request.options
+        nodes = _nodes(cloud, options)
         _refuse_beside_unfinished(journal, request)
         if request.afresh:
             journal.supersede_runs(request.stage)
@@ -121,21 +122,109 @@ def start(
             "step": request.only,
             "from": request.begin,
             "repair_quotas": options.repair_quotas,
+            "catch_up": options.catch_up,
+            "budgets": list(options.budgets),
         }
-        run = journal.begin_run(request.stage, cloud.release.name, runbook.digest(nodes), kept)
+        lines = plan.as_kept(cloud, runbook, nodes)
+        run = journal.begin_run(request.stage, cloud.release.name, runbook.digest(nodes), kept, lines)
         output = reporting.output_folder(cloud.directory, request.output, run)
         journal.set_output(run, str(output))
-        context = Context(cloud, journal, run, output, tuple(nodes), options)
-        return _carry_through(context, request.stage, steps, display, confirm, stopping)
+        context = Context(cloud, journal, run, request.stage, output, tuple(nodes), options)
+        return _carry_through(context, runbook, steps, watch, lock, holder.token)
+
+
+def resume(
+    cloud: Cloud,
+    watch: Watch,
+    *,
+    budgets: Sequence[str] = (),
+    override: tuple[str, str] | None = None,
+) -> Finished | None:
+    """Go on with the newest run that is not complete; None when there is nothing to go on with.
+
+    Args:
+        cloud: the cloud.
+        watch: who sees it and is asked.
+        budgets: further `NAME=N` wishes.
+        override: a gate (number or title) that may block, and the reason to go on all the same.
+
+    Raises:
+        UsageError: the plan is another than when the run began, and that was not accepted; no such gate or budget.
+    """
+    cloud.database_password()
+    journal = open_journal(cloud)
+    lock = lock_of(cloud)
+    with contextlib.closing(journal), lock.held(journal, "resume") as holder:
+        last = journal.unfinished_run()
+        if last is None:
+            return None
+        runbook = runbook_of(last.stage, cloud)
+        options = _options_again(runbook, last, budgets, override)
+        Budgets.of(cloud.config.budgets, options.budgets)
+        nodes = _nodes(cloud, options)
+        _accept_changes(journal, last, runbook, cloud, nodes, watch.operator)
+        steps = _steps(runbook, str(last.options.get("step") or ""), str(last.options.get("from") or ""))
+        journal.reopen_run(last.id)
+        context = Context(cloud, journal, last.id, last.stage, Path(last.output), tuple(nodes), options)
+        return _carry_through(context, runbook, steps, watch, lock, holder.token)
+
+
+def _options_again(
+    runbook: Runbook, last: RunRecord, budgets: Sequence[str], override: tuple[str, str] | None
+) -> Options:
+    kept = last.options
+    return Options(
+        limit=str(kept.get("limit") or ""),
+        repair_quotas=bool(kept.get("repair_quotas")),
+        catch_up=bool(kept.get("catch_up")),
+        budgets=(*kept.get("budgets", ()), *budgets),
+        overrides=overrides_of(runbook, override) if override else {},
+    )
+
+
+def overrides_of(runbook: Runbook, override: tuple[str, str]) -> dict[str, str]:
+    """The gate that the operator goes past knowingly, with the reason.
+
+    Raises:
+        UsageError: it is no gate, or there is no reason.
+    """
+    gate, reason = override
+    step = runbook.steps[plan.find_step(runbook, gate)]
+    if step.kind != "gate":
+        raise UsageError(f"“{step.title}” is no gate; `plan {runbook.stage}` marks the gates")
+    if not reason.strip():
+        raise UsageError("--override needs --reason: it goes to the journal and the report")
+    return {step.title: reason.strip()}
+
+
+def _steps(runbook: Runbook, only: str, begin: str) -> Sequence[Step]:
+    if only:
+        index = plan.find_step(runbook, only)
+        return runbook.steps[index : index + 1]
+    return runbook.steps[plan.find_step(runbook, begin) if begin else 0 :]
+
+
+def _nodes(cloud: Cloud, options: Options) -> tuple[Node, ...]:
+    return select(cloud, options.limit) if options.limit else cloud.nodes
+
+
+def _of_quarantine(journal: Journal, request: Request) -> Options:
+    """The same options, for the nodes in quarantine."""
+    waiting = [host for host, row in journal.quarantined().items() if row["stage"] == request.stage]
+    if not waiting:
+        raise UsageError(f"no node is in quarantine for {request.stage}: there is nothing to catch up with")
+    return replace(request.options, limit=",".join(waiting))
 
 
 def _refuse_beside_unfinished(journal: Journal, request: Request) -> None:
-    last = journal.unfinished_run(request.stage, whole=True)
-    single = request.only or request.begin or request.options.limit or request.options.dry_run
-    if last and not single and not request.afresh:
+    last = journal.unfinished_run(whole=True)
+    if last is None or request.partial or request.options.dry_run:
+        return
+    if not (request.afresh and last.stage == request.stage):
         raise UsageError(
             f"run {last.id} of {last.stage} is not finished ({last.state}); `cellstep resume` goes on with it,"
-            " `--afresh` begins a new one (holds that are in place keep what was there before)"
+            " `cellstep abandon` ends it, `--afresh` begins a new one of its stage (holds that are in place keep what"
+            " was there before)"
         )
 
 
@@ -147,83 +236,92 @@ def _refuse_without_database(cloud: Cloud, nodes: Sequence[Node]) -> None:
         raise UsageError(f"no node has the role database in {', '.join(unknown)}: add it to the inventory")
 
 
-def resume(
-    cloud: Cloud, display: Display, confirm: Callable[[Step], bool], stopping: threading.Event
-) -> Finished | None:
-    """Go on with the newest run that is not complete; None when there is nothing to go on with.
-
-    Raises:
-        UsageError: the plan is another than when the run began.
-    """
-    cloud.database_password()
-    with locked(lock_path(cloud), "resume"):
-        journal = open_journal(cloud)
-        last = journal.unfinished_run()
-        if last is None:
-            return None
-        runbook = runbook_of(last.stage, cloud)
-        limit = str(last.options.get("limit") or "")
-        nodes = select(cloud, limit) if limit else cloud.nodes
-        if runbook.digest(nodes) != last.plan_digest:
-            raise UsageError(
-                f"the steps or their nodes are not those that run {last.id} began with: put the inventory back and"
-                " resume, or `run --afresh` (steps whose work is done find that out by themselves)"
-            )
-        steps: Sequence[Step] = runbook.steps
-        if last.options.get("from"):
-            steps = steps[find_step(runbook, str(last.options["from"])) :]
-        if last.options.get("step"):
-            index = find_step(runbook, str(last.options["step"]))
-            steps = steps[index : index + 1]
-        options = Options(limit=limit, repair_quotas=bool(last.options.get("repair_quotas")))
-        journal.reopen_run(last.id)
-        context = Context(cloud, journal, last.id, Path(last.output), tuple(nodes), options)
-        return _carry_through(context, last.stage, steps, display, confirm, stopping)
+def _accept_changes(
+    journal: Journal, last: RunRecord, runbook: Runbook, cloud: Cloud, nodes: Sequence[Node], operator: Operator
+) -> None:
+    """A plan that is another than when the run began is shown, and must be accepted."""
+    if runbook.digest(nodes) == last.plan_digest:
+        return
+    lines = plan.as_kept(cloud, runbook, nodes)
+    changes = plan.difference(journal.plan_of(last.id), lines)
+    if not operator.accept(changes):
+        raise UsageError(
+            f"the plan of run {last.id} has changed since it began, and that was not accepted: put it back, or"
+            " `cellstep resume --accept-plan` (new nodes get the steps that are done already, nodes that are gone none)"
+        )
+    journal.accept_plan(last.id, runbook.digest(nodes), lines)
+    journal.event(last.id, f"accepted another plan: {'; '.join(changes)}")
 
 
 def _carry_through(
-    context: Context,
-    stage: str,
-    steps: Sequence[Step],
-    display: Display,
-    confirm: Callable[[Step], bool],
-    stopping: threading.Event,
+    context: Context, runbook: Runbook, steps: Sequence[Step], watch: Watch, lock: Lock, token: int
 ) -> Finished:
-    runbook = runbook_of(stage, context.cloud)
-    journal, run = context.journal, context.run
-    if not context.options.dry_run:
-        reporting.point_latest(context.output)
+    journal, run, dry_run = context.journal, context.run, context.options.dry_run
+    report = None
+
+    def still_ours() -> None:
+        lock.check(token)
+
     try:
-        with Dispatcher(context.cloud, dry_run=context.options.dry_run, stopping=stopping) as dispatcher:
-            Engine(runbook, context, dispatcher, display, confirm).execute(steps)
-            if context.options.dry_run:
+        if not dry_run:
+            reporting.point_latest(context.output)
+        with Dispatcher(context.cloud, dry_run=dry_run, stopping=watch.stopping) as dispatcher:
+            _fence_unknown(context, dispatcher, token)
+            engine = Engine(runbook, context, dispatcher, watch.display, watch.operator.confirm, still_ours, token)
+            engine.execute(steps)
+            if dry_run:
                 return Finished(run, None, 0)
             if len(steps) == len(runbook.steps):
                 _refuse_open_holds(context)
-            report = _final_report(context, stage, dispatcher) if len(steps) > 1 else None
-    except CellstepError as error:
-        if not context.options.dry_run:
-            state = "stopped" if error.exit_code == Stopped.exit_code else "error"
-            _end_early(journal, run, state, error.exit_code, str(error), stopping)
-            _hosts_report(context, stage)
-        raise
+            report = proof.of_run(context, dispatcher) if len(steps) > 1 else None
     except BaseException as error:
-        if not context.options.dry_run:
-            _end_early(journal, run, "error", 1, f"{type(error).__name__}: {error}", stopping)
+        if not dry_run:
+            _end_early(context, error, watch.stopping)
         raise
+    if len(steps) == len(runbook.steps):
+        journal.release(run, [node.name for node in context.present()])
     held = bool(report and report.held)
     missed = held or bool(context.left_out) or bool(journal.findings(run))
     code = 3 if missed or (report and not report.compliant) else 0
     journal.end_run(run, "complete", code)
-    return Finished(run, report, code)
+    return Finished(run, report, code, tuple(context.left_out))
 
 
-def _end_early(journal: Journal, run: str, state: str, exit_code: int, message: str, stopping: threading.Event) -> None:
-    """Write why a run ended before its end; an interrupted one ends with its signal's code, which the command knows."""
+def _fence_unknown(context: Context, dispatcher: Dispatcher, token: int) -> None:
+    """Nodes to which something was sent and of which nothing more is known hear of the new token before all else.
+
+    What another holder has under way there cannot go on with another command; a node that does not answer now is asked
+    again in its step.
+    """
+    unknown = {host for hosts in context.journal.unknown_hosts(context.run).values() for host in hosts}
+    nodes = [node for node in context.nodes if node.name in unknown]
+    if nodes and not context.options.dry_run:
+        bindings = {node.name: Binding(context.run, "the fence", token=token) for node in nodes}
+        dispatcher.send(_fence, nodes, {node.name: {} for node in nodes}, Errand(bindings=bindings))
+
+
+def _fence(task: Task) -> Result:
+    fence(task)
+    return Result(host=task.host)
+
+
+def _end_early(context: Context, error: BaseException, stopping: threading.Event) -> None:
+    """Write why a run ended before its end; an interrupted one ends with its signal's code, which the command knows.
+
+    A journal that cannot be written, or is another's now, stays as it is: its last lines say how far the run was.
+    """
+    if isinstance(error, JournalFailed | Locked):
+        return
+    known = isinstance(error, CellstepError)
+    code = error.exit_code if isinstance(error, CellstepError) else 1
+    state = "stopped" if code == Stopped.exit_code else "error"
+    message = str(error) if known else f"{type(error).__name__}: {error}"
     if stopping.is_set():
-        journal.end_run(run, "interrupted", None, message)
+        context.journal.end_run(context.run, "interrupted", None, message)
     else:
-        journal.end_run(run, state, exit_code, message)
+        context.journal.end_run(context.run, state, code, message)
+    if known:
+        proof.of_early_end(context)
 
 
 def _refuse_open_holds(context: Context) -> None:
@@ -232,70 +330,4 @@ def _refuse_open_holds(context: Context) -> None:
     held = {name: present & set(hosts) for name, hosts in context.journal.all_open_holds().items()}
     still = [f"{name} on {context.cloud.fold(hosts)}" for name, hosts in held.items() if hosts]
     if still:
-        raise Stopped(f"still held at the end: {'; '.join(still)}; lift it with `run --step`, then `cellstep resume`")
-
-
-def _final_report(context: Context, stage: str, dispatcher: Dispatcher) -> Report:
-    wanted = verification.NODE_TABLES if context.options.limit else verification.TABLES
-    asked = [node for node in context.witnesses() if node.name not in context.left_out]
-    answers = verification.ask(dispatcher, context.cloud, stage, asked, wanted)
-    if dispatcher.stopping.is_set():
-        raise Interrupted("interrupted in the final verification; `cellstep resume` makes it again")
-    answers.silent.update(context.left_out)
-    return _write(context.cloud, stage, context.nodes, answers, context.output, context.journal, context.run, wanted)
-
-
-def _hosts_report(context: Context, stage: str) -> None:
-    """A run that stopped leaves the table of its nodes all the same."""
-    tables = {"hosts": reporting.hosts_table(context.journal.hosts(context.run))}
-    _files(context.cloud, stage, tables, context.output, context.run)
-
-
-def _write(
-    cloud: Cloud,
-    stage: str,
-    nodes: Sequence[Node],
-    answers: verification.Answers,
-    output: Path,
-    journal: Journal,
-    run: str,
-    wanted: Collection[str],
-) -> Report:
-    baseline = verification.Baseline.find(journal, stage, output)
-    tables = verification.tables_of(cloud, stage, nodes, answers, baseline, wanted)
-    whole = not set(wanted) - tables.keys() and any(len(frame) for frame in tables.values())
-    compliant = whole and not answers.silent and reporting.compliant(tables)
-    if set(wanted) >= set(verification.NODE_TABLES):
-        tables["hosts"] = reporting.hosts_table(journal.hosts(run) if run else [])
-    folder = _files(cloud, stage, tables, output, run)
-    return Report(tables, folder, answers.silent, compliant, cloud.fold, journal.all_open_holds())
-
-
-def _files(cloud: Cloud, stage: str, tables: "dict[str, pd.DataFrame]", output: Path, run: str) -> Path:
-    release = cloud.release
-    title = f"{stage.capitalize()}, {release.source.capitalize()} to {release.target.capitalize()}: {cloud.config.name}"
-    facts = {"cloud": cloud.config.name, "stage": stage, "release": release.name, "run": run, "written": now()}
-    return reporting.write(output, stage, tables, title, facts)
-
-
-def verify(cloud: Cloud, stage: str, tables: Collection[str], limit: str, output: Path | None) -> Report:
-    """Verify a stage by itself: ask, compare, write the tables. Nothing is changed anywhere.
-
-    Raises:
-        UsageError: no such table or node.
-    """
-    runbook_of(stage, cloud)
-    cloud.database_password()
-    unknown = sorted(set(tables) - set(verification.TABLES))
-    if unknown:
-        raise UsageError(f"there is no table “{unknown[0]}”; the tables are: {', '.join(verification.TABLES)}")
-    nodes = tuple(select(cloud, limit)) if limit else cloud.nodes
-    journal = open_journal(cloud)
-    last = journal.last_run(stage, whole=True) if not tables else None
-    # What is not a node's own (volumes, quota usage) is left out where only some nodes are meant.
-    wanted = tuple(tables) or (verification.NODE_TABLES if limit else verification.TABLES)
-    asked = with_databases(cloud, nodes, top=not set(wanted) <= set(verification.NODE_TABLES))
-    folder = reporting.output_folder(cloud.directory, output, reporting.dated("verify"))
-    with Dispatcher(cloud) as dispatcher:
-        answers = verification.ask(dispatcher, cloud, stage, asked, wanted)
-    return _write(cloud, stage, nodes, answers, folder, journal, last.id if last else "", wanted)
+        raise Stopped(f"still held at the end: {'; '.join(still)}; `cellstep holds lift`, then `cellstep resume`")

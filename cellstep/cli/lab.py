@@ -18,7 +18,7 @@ from lab.spec import LabSpec
 app = typer.Typer(help="Run a small real cloud on this machine, to try things on.", no_args_is_help=True)
 
 Name = Annotated[str, typer.Option("--name", envvar="CELLSTEP_LAB", help="The lab's name; several can be up at once.")]
-_KINDS = "\n\n".join(f"{kind}: {fault.meaning}." for kind, fault in sorted(FAULTS.items()))
+_KINDS = "\n\n".join(f"{kind}: {fault.help()}." for kind, fault in sorted(FAULTS.items()))
 
 
 @contextmanager
@@ -99,15 +99,16 @@ def fault(
     host: Annotated[str, typer.Argument(help="The host's short name.")],
     kind: Annotated[str, typer.Argument(help="What goes wrong; see above.")] = "",
     clear_all: Annotated[bool, typer.Option("--clear", help="Undo every fault of this host.")] = False,
+    amount: Annotated[int | None, typer.Option("--amount", metavar="N", help="How much, for a kind with one.")] = None,
     name: Name = "lab",
 ) -> None:
     """See `help` above: the kinds are listed from the table that makes them."""
     with _reported():
-        if bool(kind) == clear_all:
+        if bool(kind) == clear_all or (clear_all and amount is not None):
             raise LabUsageError(f"say which fault, or --clear: {', '.join(sorted(FAULTS))}")
         machine = control.machine(name, host)
         if kind:
-            placed = place(machine, kind)
+            placed = place(machine, kind, amount)
             typer.echo(f"{host}: {kind} {'is in place' if placed else 'was in place already'}")
         else:
             undone = clear(machine)

@@ -4,14 +4,13 @@ from typing import Annotated
 
 import typer
 
+from cellstep import proof, reporting, runs
 from cellstep import quota as quotas
-from cellstep import reporting, runs
 from cellstep.cli.options import CloudOption, JsonOption, OutputOption, reach_cloud
 from cellstep.cli.output import console, errors
 from cellstep.cli.verify import print_report, print_values
 from cellstep.cloud.load import Cloud
 from cellstep.engine.dispatch import Dispatcher, Outcome
-from cellstep.engine.lock import locked
 from cellstep.errors import UsageError
 from cellstep.stages import runbook_of
 from cellstep.stages.choices import TOP_DATABASE
@@ -25,7 +24,8 @@ Stage = Annotated[str, typer.Argument(help="The stage: nova.")]
 @app.command()
 def check(stage: Stage, cloud: CloudOption = None, output: OutputOption = None, as_json: JsonOption = False) -> None:
     """Compare the quota usage with what the instances say; exit code 3 when they differ."""
-    report = runs.verify(reach_cloud(cloud), stage, ["quotas"], "", output)
+    loaded = reach_cloud(cloud)
+    report = proof.verify(loaded, runs.open_journal(loaded), stage, ["quotas"], "", output)
     (print_values if as_json else print_report)(report)
     raise typer.Exit(0 if report.compliant else 3)
 
@@ -46,7 +46,7 @@ def repair(
         plan: Repair = outcome.result
         typer.echo(plan.sql if plan.changes else "-- nothing to repair")
         return
-    with locked(runs.lock_path(loaded), f"quota repair {stage}"):
+    with runs.lock_of(loaded).held(runs.open_journal(loaded), f"quota repair {stage}"):
         folder = reporting.output_folder(loaded.directory, output, reporting.dated("quota"))
         arguments = {"database": database, "undo": folder / stage / "quota-undo.sql"}
         outcome = _on_top_database(loaded, quotas.repair, arguments)

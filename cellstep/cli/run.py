@@ -1,7 +1,6 @@
 """`cellstep plan`, `run`, `resume`, `status`: a stage's runbook, planned and carried out."""
 
 import signal
-import sys
 import threading
 from collections import Counter
 from collections.abc import Callable
@@ -11,6 +10,7 @@ import typer
 from rich.text import Text
 
 from cellstep import runs
+from cellstep.cli.asking import Asker, ask
 from cellstep.cli.display import COLOURS, RunDisplay
 from cellstep.cli.options import CloudOption, JsonOption, LimitOption, OutputOption, open_cloud, reach_cloud
 from cellstep.cli.output import console, ended_by, errors, print_json
@@ -20,13 +20,21 @@ from cellstep.cloud.select import select
 from cellstep.engine import plan as planning
 from cellstep.engine.context import Options
 from cellstep.engine.journal import Journal, RunRecord
-from cellstep.engine.steps import Step
 from cellstep.errors import CellstepError, UsageError
 from cellstep.stages import runbook_of
 from plugins.runners.bounded import draining_on_signals
 
 Stage = Annotated[str, typer.Argument(help="The stage: nova.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask, go on.")]
+BudgetOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--budget",
+        metavar="NAME=N",
+        help="Compute nodes that may be lost: failed, failed-per-cell, unreachable, unreachable-per-cell;"
+        " N is a number or a share such as 2%. May be given again.",
+    ),
+]
 
 
 def plan(stage: Stage, cloud: CloudOption = None, limit: LimitOption = "", as_json: JsonOption = False) -> None:
@@ -56,6 +64,10 @@ def run(  # noqa: PLR0913, PLR0917 - a command has as many options as it needs
     afresh: Annotated[
         bool, typer.Option("--afresh", help="Begin a new run although an unfinished one is there.")
     ] = False,
+    catch_up: Annotated[
+        bool, typer.Option("--catch-up", help="Only the nodes in quarantine: what they missed is done now.")
+    ] = False,
+    budget: BudgetOption = None,
     output: OutputOption = None,
 ) -> None:
     """Run a stage: one checked step after another, then its reports.
@@ -64,46 +76,51 @@ def run(  # noqa: PLR0913, PLR0917 - a command has as many options as it needs
     another run, 2 wrong usage or configuration, 130 interrupted, 1 an unexpected error.
     """
     loaded = reach_cloud(cloud)
-    options = Options(dry_run=dry_run, limit=limit, repair_quotas=repair_quotas)
+    if catch_up and limit:
+        raise UsageError("--catch-up is for the nodes in quarantine: leave out --limit, or --catch-up")
+    options = Options(dry_run, limit, repair_quotas, catch_up, tuple(budget or ()))
     request = runs.Request(stage, step, begin, output, afresh, options)
     nodes = select(loaded, limit) if limit else loaded.nodes
     release = loaded.release
-    what = f"{stage}, {release.source} to {release.target}, on {loaded.config.name}: {len(nodes)} nodes"
+    whom = "the nodes in quarantine" if catch_up else f"{len(nodes)} nodes"
+    what = f"{stage}, {release.source} to {release.target}, on {loaded.config.name}: {whom}"
     console.print(f"[bold]{what}[/bold]" + (" (dry run: nothing is changed)" if dry_run else ""))
     if not (yes or dry_run):
-        _ask(f"Run {len(runbook_of(stage, loaded).steps)} steps now?")
-    _carry(loaded, lambda *show: runs.start(loaded, request, *show), yes=yes, dry_run=dry_run)
+        ask(f"Run {len(runbook_of(stage, loaded).steps)} steps now?")
+    display = RunDisplay(loaded, console, dry_run=dry_run)
+    _carry(display, Asker(loaded, display, yes=yes), lambda watch: runs.start(loaded, request, watch))
 
 
-def resume(cloud: CloudOption = None, yes: Yes = False) -> None:
+def resume(
+    cloud: CloudOption = None,
+    yes: Yes = False,
+    accept_plan: Annotated[
+        bool, typer.Option("--accept-plan", help="Go on although the plan is another than when the run began.")
+    ] = False,
+    budget: BudgetOption = None,
+    override: Annotated[
+        str, typer.Option("--override", metavar="GATE", help="Go past this gate although it blocks: number or title.")
+    ] = "",
+    reason: Annotated[str, typer.Option("--reason", help="Why; with --override. It goes to the report.")] = "",
+) -> None:
     """Go on with the run that is not complete, where it stopped; steps and nodes that are done are not done again."""
     loaded = reach_cloud(cloud)
-    _carry(loaded, lambda *show: runs.resume(loaded, *show), yes=yes, dry_run=False)
+    if reason and not override:
+        raise UsageError("--reason goes with --override GATE")
+    display = RunDisplay(loaded, console)
+    _carry(
+        display,
+        Asker(loaded, display, yes=yes, accept_plan=accept_plan),
+        lambda watch: runs.resume(
+            loaded, watch, budgets=budget or (), override=(override, reason) if override else None
+        ),
+    )
 
 
-def _ask(question: str) -> None:
-    if not sys.stdin.isatty():
-        raise UsageError("there is no terminal to ask on: say --yes")
-    if not typer.confirm(question):
-        raise UsageError("not confirmed: nothing was done")
-
-
-def _carry(cloud: Cloud, call: Callable[..., runs.Finished | None], *, yes: bool, dry_run: bool) -> None:
+def _carry(display: RunDisplay, asker: Asker, call: Callable[[runs.Watch], runs.Finished | None]) -> None:
     """Show a run while it goes on, then its reports; ends the command with the run's exit code."""
-    display = RunDisplay(cloud, console, dry_run=dry_run)
     stopping = threading.Event()
     caught: list[int] = []
-
-    def confirm(step: Step) -> bool:
-        if yes:
-            return True
-        if not sys.stdin.isatty():
-            return False
-        display.pause()
-        try:
-            return typer.confirm(f"Point of no return. {step.title}?")
-        finally:
-            display.proceed()
 
     def on_signal(number: int) -> None:
         caught.append(number)
@@ -111,7 +128,7 @@ def _carry(cloud: Cloud, call: Callable[..., runs.Finished | None], *, yes: bool
 
     try:
         with draining_on_signals(stopping, on_signal), display.showing():
-            finished = call(display, confirm, stopping)
+            finished = call(runs.Watch(display, asker, stopping))
     except KeyboardInterrupt:
         errors.print("cellstep: left behind what was running; `cellstep resume` goes on")
         raise typer.Exit(128 + (caught[0] if caught else signal.SIGINT)) from None
@@ -129,7 +146,8 @@ def _carry(cloud: Cloud, call: Callable[..., runs.Finished | None], *, yes: bool
     # A single step is not verified, so nothing is claimed of it.
     good = "done, and compliant" if finished.report else "done"
     ended = good if finished.exit_code == 0 else "done, but not compliant: see what is above"
-    console.print(f"dry run {finished.run}: nothing was changed" if dry_run else f"run {finished.run}: {ended}")
+    dry = f"dry run {finished.run}: nothing was changed"
+    console.print(dry if display.dry_run else f"run {finished.run}: {ended}")
     raise typer.Exit(finished.exit_code)
 
 
@@ -142,7 +160,7 @@ def status(cloud: CloudOption = None, as_json: JsonOption = False) -> None:
         else:
             console.print("no run yet")
         return
-    journal = runs.open_journal(loaded)
+    journal = runs.open_journal(loaded, read_only=True)
     last = journal.unfinished_run() or journal.last_run()
     if as_json:
         print_json(_status_values(loaded, journal, last))

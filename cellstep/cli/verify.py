@@ -7,7 +7,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from cellstep import reporting, runs
+from cellstep import proof, reporting, runs
 from cellstep.cli.options import CloudOption, JsonOption, LimitOption, OutputOption, reach_cloud
 from cellstep.cli.output import console, print_json
 
@@ -30,7 +30,8 @@ def verify(
 
     Exit code 0 when all is as it should be, 3 when not, or when a node could not be asked.
     """
-    report = runs.verify(reach_cloud(cloud), stage, table or (), limit, output)
+    loaded = reach_cloud(cloud)
+    report = proof.verify(loaded, runs.open_journal(loaded), stage, table or (), limit, output)
     if as_json:
         print_values(report)
     else:
@@ -38,7 +39,7 @@ def verify(
     raise typer.Exit(0 if report.compliant else 3)
 
 
-def print_values(report: runs.Report) -> None:
+def print_values(report: proof.Report) -> None:
     """Print a report for a machine."""
     print_json(
         {
@@ -56,7 +57,7 @@ def _records(frame: Any) -> Any:
     return plain.where(plain.notna(), None).to_dict("records")
 
 
-def print_report(report: runs.Report) -> None:
+def print_report(report: proof.Report) -> None:
     """Print counts by table and status, then the rows that are not as they should be."""
     from reports.tables import TABLES, findings  # noqa: PLC0415 - brings pandas, 0.6 s
 

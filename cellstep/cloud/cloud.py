@@ -204,6 +204,9 @@ class Cloud:
             "auth_timeout": ssh.auth_timeout_s,
             "command_timeout": ssh.command_timeout_s,
             "legacy_algorithms": False,
+            "jump": ssh.jump,
+            "jump_connections": ssh.jump_connections,
+            "jump_username": self.inventory.defaults.username or ssh.username,
         }
 
 

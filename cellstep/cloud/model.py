@@ -11,9 +11,10 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, model_validator
 
+from cellstep.cloud.allowance import Allowance
 from cellstep.cloud.nodes import Tier
 from cellstep.releases.model import Evr
-from plugins.inventory.model import Port, Word
+from plugins.inventory.model import Jump, Port, Word
 
 
 def _local(path: Path, info: ValidationInfo) -> Path:
@@ -75,6 +76,12 @@ def _placeholders(*names: str) -> AfterValidator:
     return AfterValidator(check)
 
 
+def _share(value: object) -> str:
+    if isinstance(value, bool) or not isinstance(value, int | str):
+        raise ValueError(f"'{str(value)[:40]}' is no budget; write a number such as 5, or a share such as 2%")  # noqa: TRY004 - pydantic wants it
+    return str(Allowance.parse(value))
+
+
 LocalPath = Annotated[Path, AfterValidator(_local)]
 Line = Annotated[str, AfterValidator(_not_blank)]
 Maybe = Annotated[
@@ -84,6 +91,7 @@ Maybe = Annotated[
 ]  # "" where the site has none
 RemotePath = Annotated[str, AfterValidator(_remote_path)]
 Seconds = Annotated[float, Field(strict=True, gt=0, le=86400, allow_inf_nan=False)]
+Share = Annotated[str, BeforeValidator(_share, json_schema_input_type=int | str)]
 Count = Annotated[int, Field(strict=True, ge=1, le=10_000)]
 Flag = Annotated[bool, Field(strict=True)]
 
@@ -127,6 +135,14 @@ class SshConfig(_Strict):
     config: LocalPath | None = Field(default=None, description="ssh_config file; none is read if left out")
     host_keys: Literal["strict", "accept-new"] = Field(
         default="strict", description="strict refuses hosts whose key is not known; accept-new stores a new host's key"
+    )
+    jump: Jump | None = Field(
+        default=None,
+        description="jump host to go through to all nodes: [user@]host[:port], several with commas, or none; the SSH "
+        "configuration's ProxyJump if left out, and what the inventory says goes before it",
+    )
+    jump_connections: Count = Field(
+        default=50, description="connections through one jump host at once; each takes a file descriptor there"
     )
     sudo: Flag = Field(default=False, description="run commands under `sudo -n`")
     connect_timeout_s: Seconds = Field(default=5, description="seconds to wait for a TCP connection")
@@ -256,6 +272,27 @@ class DrainConfig(_Strict):
     accept_stuck: Flag = Field(default=False, description="go on after that time all the same; what is stuck is listed")
 
 
+class BudgetsConfig(_Strict):
+    """How many compute nodes a run may lose before it stops: numbers, or shares (rounded up)."""
+
+    failed: Share = Field(default="2%", description="compute nodes that fail, in all")
+    failed_per_cell: Share = Field(default="10%", description="compute nodes that fail, in one cell")
+    unreachable: Share = Field(default="5%", description="compute nodes that are not reached, in all")
+    unreachable_per_cell: Share = Field(default="20%", description="compute nodes that are not reached, in one cell")
+
+
+class PaceConfig(_Strict):
+    """How fast a step goes to its nodes."""
+
+    canary: Count = Field(default=1, description="nodes that go first, alone; never fewer at once")
+    growth: Annotated[float, Field(strict=False, ge=1, le=100)] = Field(
+        default=2, description="so many times more nodes at once, each time that all of a batch went well"
+    )
+    reconnects_per_s: Annotated[float, Field(strict=False, gt=0, le=10_000)] = Field(
+        default=20, description="nodes a second whose services connect to RabbitMQ again"
+    )
+
+
 class CloudConfig(_Strict):
     """cloud.yaml: how one cloud is reached and upgraded."""
 
@@ -270,6 +307,8 @@ class CloudConfig(_Strict):
     workers_per_cell: Count | None = Field(
         default=None, description="hosts of one cell at once; no such limit if left out"
     )
+    pace: PaceConfig = Field(default_factory=PaceConfig, description="how fast a step goes to its nodes")
+    budgets: BudgetsConfig = Field(default_factory=BudgetsConfig, description="how many compute nodes a run may lose")
     databases: DatabasesConfig = Field(default_factory=DatabasesConfig, description="how databases are reached")
     backup_folder: RemotePath = Field(
         default="/var/lib/cellstep/backups", description="folder on each database node that keeps the dumps"

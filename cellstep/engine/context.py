@@ -1,5 +1,6 @@
 """What a run's steps may know of the run."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,11 +18,17 @@ class Options:
         dry_run: read the real state, say what would be done, change nothing.
         limit: the expression given with --limit, or "".
         repair_quotas: repair the quota usage before the APIs open.
+        catch_up: it is for nodes in quarantine (`limit` names them).
+        budgets: `NAME=N` wishes of the command line.
+        overrides: gate's title to the operator's reason to go on although it blocks.
     """
 
     dry_run: bool = False
     limit: str = ""
     repair_quotas: bool = False
+    catch_up: bool = False
+    budgets: tuple[str, ...] = ()
+    overrides: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass
@@ -32,6 +39,7 @@ class Context:
         cloud: the cloud's folder, configuration, release and nodes.
         journal: the cloud's journal.
         run: the run's id.
+        stage: the stage.
         output: the run's folder below `out/`.
         nodes: the nodes that the run may touch, in inventory order.
         options: how it was called.
@@ -41,6 +49,7 @@ class Context:
     cloud: Cloud
     journal: Journal
     run: str
+    stage: str
     output: Path
     nodes: tuple[Node, ...]
     options: Options

@@ -2,7 +2,7 @@
 
 import logging
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,12 +14,20 @@ from cellstep.cloud.nodes import Node
 from plugins.connections.errors import CommandTimeout, ConnectionLost, Unreachable
 from plugins.errors import OperatorError
 from plugins.runners.bounded import BoundedRunner
-from tasks.holds import HostTask
+from plugins.runners.pace import Pace
+from tasks.binding import Binding, Command, bind
+from tasks.errors import Fenced
+from tasks.holds import HostTask, changed
+from tasks.jobs import attach
 from tasks.shell import has_changed
 
 # Nornir logs each failed task with its traceback; the journal has what an operator needs of it.
 logging.getLogger("nornir").addHandler(logging.NullHandler())
 logging.getLogger("nornir").propagate = False
+
+
+LEFT_UNDER_WAY_S = 4.5 * 3600
+"""How long to wait for what an earlier try left under way: more than any job may take (a dump, a db sync: 4 hours)."""
 
 
 @dataclass(frozen=True)
@@ -30,36 +38,55 @@ class Outcome:
         state: one of the journal's states.
         detail: one line for the operator.
         result: what the task returned; None unless it ended well.
+        commands: what was sent that changes the node.
+        fenced: another operator has taken the cloud over.
     """
 
     state: str
     detail: str
     result: Any = None
+    commands: tuple[Command, ...] = ()
+    fenced: bool = False
 
 
-def outcome_of(results: MultiResult) -> Outcome:
+def outcome_of(results: MultiResult, commands: Sequence[Command] = ()) -> Outcome:
     """Read a node's outcome from what Nornir brought back.
 
     A node that could not be asked is `unreachable`. One that was lost after something had been sent is `unknown`:
     what was sent may have been done.
     """
     first: Result = results[0]
-    error = first.exception
+    error, sent = first.exception, tuple(commands)
     if isinstance(error, ConnectionLost | CommandTimeout):
-        return Outcome("unknown", str(error))
+        return Outcome("unknown", str(error), commands=sent)
     if isinstance(error, Unreachable):
-        return Outcome("unreachable", str(error))
+        return Outcome("unreachable", str(error), commands=sent)
     if error is not None:
-        known = isinstance(error, OperatorError)
-        return Outcome("failed", str(error) if known else f"{type(error).__name__}: {error}")
+        said = str(error) if isinstance(error, OperatorError) else f"{type(error).__name__}: {error}"
+        return Outcome("failed", said, commands=sent, fenced=isinstance(error, Fenced))
     detail = first.result if isinstance(first.result, str) else ""
     if getattr(first, "skipped", False):
-        return Outcome("skipped", detail, first.result)
-    return Outcome("changed" if first.changed else "ok", detail, first.result)
+        return Outcome("skipped", detail, first.result, sent)
+    return Outcome("changed" if first.changed else "ok", detail, first.result, sent)
 
 
-Started = Callable[[str], None]
-Ended = Callable[[str, Outcome], None]
+@dataclass(frozen=True)
+class Errand:
+    """How a task is sent: what is called when, and how fast.
+
+    Attributes:
+        started: called in the caller's thread with the nodes that are about to be sent to; if it raises, none is.
+        ended: called in the caller's thread with the outcomes that came in since the last call.
+        bindings: what binds each node's task to its run; none for questions.
+        pace: how fast nodes begin.
+        enough: once true, nothing new is sent.
+    """
+
+    started: Callable[[Sequence[str]], None] = lambda _: None
+    ended: Callable[[Mapping[str, Outcome]], None] = lambda _: None
+    bindings: Mapping[str, Binding] | None = None
+    pace: Pace | None = None
+    enough: Callable[[], bool] = lambda: False
 
 
 class Dispatcher:
@@ -91,9 +118,7 @@ class Dispatcher:
         task: HostTask,
         nodes: Iterable[Node],
         arguments: Mapping[str, Mapping[str, Any]],
-        *,
-        started: Started = lambda _: None,
-        ended: Ended = lambda _name, _outcome: None,
+        errand: Errand = Errand(),
     ) -> dict[str, Outcome]:
         """Run a task on nodes and return the outcome of each that was dispatched.
 
@@ -101,31 +126,62 @@ class Dispatcher:
             task: the Nornir task.
             nodes: where.
             arguments: the task's arguments by node name.
-            started: called in this thread before a node is dispatched; if it raises, nothing more is.
-            ended: called in this thread as each node's outcome comes in.
+            errand: how it is sent.
         """
         names = {node.name for node in nodes}
         outcomes: dict[str, Outcome] = {}
+        bindings = errand.bindings or {}
 
-        def on_start(host: Host) -> None:
-            started(host.name)
+        def on_start(hosts: Sequence[Host]) -> None:
+            errand.started([host.name for host in hosts])
 
-        def on_result(host: Host, results: MultiResult) -> None:
-            outcomes[host.name] = outcome_of(results)
-            ended(host.name, outcomes[host.name])
+        def on_results(batch: Sequence[tuple[Host, MultiResult]]) -> None:
+            came = {}
+            for host, results in batch:
+                binding = bindings.get(host.name)
+                came[host.name] = outcome_of(results, binding.commands if binding else ())
+            outcomes.update(came)
+            errand.ended(came)
 
         def one(nornir_task: Task) -> Result:
-            try:
-                return task(nornir_task, **arguments[nornir_task.host.name])
-            except Unreachable as error:
-                if has_changed(nornir_task):  # it went away after something was sent: what was sent may have been done
-                    raise ConnectionLost(f"{error} (after a change had been sent)") from error
-                raise
+            name = nornir_task.host.name
+            return _bound(nornir_task, task, arguments[name], bindings.get(name))
 
         chosen = self._nornir.filter(filter_func=lambda host: host.name in names)
-        self._runner.on_start, self._runner.on_result = on_start, on_result
+        runner = self._runner
+        runner.on_start, runner.on_results, runner.pace, runner.enough = (
+            on_start,
+            on_results,
+            errand.pace,
+            errand.enough,
+        )
         try:
             chosen.run(task=one, name=getattr(task, "__name__", "task"), on_good=True, on_failed=True)
         finally:
-            self._runner.on_start = self._runner.on_result = None
+            runner.on_start, runner.on_results, runner.pace, runner.enough = None, None, None, lambda: False
         return outcomes
+
+
+def _bound(nornir_task: Task, task: HostTask, arguments: Mapping[str, Any], binding: Binding | None) -> Result:
+    """Run a node's task; where the try before has no known end, wait for what it left under way first."""
+    finished: list[str] = []
+    if binding is not None:
+        bind(nornir_task, binding)
+        if binding.again:
+            finished = _finished_meanwhile(nornir_task)
+    try:
+        result = task(nornir_task, **arguments)
+    except Unreachable as error:
+        if has_changed(nornir_task):  # it went away after something was sent: what was sent may have been done
+            raise ConnectionLost(f"{error} (after a change had been sent)") from error
+        raise
+    if finished and getattr(result, "skipped", False):
+        return changed(nornir_task, f"{result.result}: {', '.join(finished)} had gone on while nobody watched")
+    return result
+
+
+def _finished_meanwhile(nornir_task: Task) -> list[str]:
+    try:
+        return [job.name for job in attach(nornir_task, timeout=LEFT_UNDER_WAY_S) if job.exit_status == 0]
+    except Unreachable:
+        return []  # the task says so itself, or waits for the node, as after a reboot

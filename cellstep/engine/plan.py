@@ -1,6 +1,6 @@
 """The plan: a runbook with the nodes of one cloud, as text and as plain values."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,6 +8,7 @@ from cellstep.cloud.load import Cloud
 from cellstep.cloud.nodes import Node
 from cellstep.engine.steps import Runbook, Step
 from cellstep.errors import UsageError
+from plugins.inventory.ranges import expand, fold
 from tasks.holds import Hold
 
 
@@ -57,8 +58,8 @@ def as_text(cloud: Cloud, runbook: Runbook, nodes: Sequence[Node]) -> str:
 
 
 def _mark(line: Line) -> str:
-    words = {"hold": f"  [holds {line.held}]", "lift": f"  [lifts {line.held}]", "gate": "  [gate]", "do": ""}
-    return words[line.step.kind]
+    words = {"hold": f"  [holds {line.held}]", "lift": f"  [lifts {line.held}]", "gate": "  [gate]"}
+    return words.get(line.step.kind, "")
 
 
 def _where(line: Line) -> str:
@@ -89,6 +90,45 @@ def as_values(cloud: Cloud, runbook: Runbook, nodes: Sequence[Node]) -> dict[str
             for line in lines_of(cloud, runbook, nodes)
         ],
     }
+
+
+def as_kept(cloud: Cloud, runbook: Runbook, nodes: Sequence[Node]) -> list[dict[str, str]]:
+    """The plan as the journal keeps it: kind, title and folded nodes of each step."""
+    return [
+        {"kind": line.step.kind, "title": line.step.title, "nodes": line.folded}
+        for line in lines_of(cloud, runbook, nodes)
+    ]
+
+
+def difference(before: Sequence[Mapping[str, str]], after: Sequence[Mapping[str, str]]) -> list[str]:
+    """What became of a plan between two times, as lines that begin with -, + or ~; equal changes of nodes folded.
+
+    Args:
+        before: as `as_kept` gives it.
+        after: the same.
+    """
+    was, now_is = {line["title"]: line for line in before}, {line["title"]: line for line in after}
+    lines = [f"- {title}" for title in was if title not in now_is]
+    lines += [f"+ {title}: {line['nodes'] or 'no nodes'}" for title, line in now_is.items() if title not in was]
+    kept = [title for title in was if title in now_is]
+    if kept != [title for title in now_is if title in was]:
+        lines.append("~ steps in another order")
+    lines += [f"~ {t}: is a {now_is[t]['kind']} now" for t in kept if was[t]["kind"] != now_is[t]["kind"]]
+    changes: dict[tuple[str, str], list[str]] = {}
+    for title in kept:
+        then, now_has = set(expand_names(was[title]["nodes"])), set(expand_names(now_is[title]["nodes"]))
+        if then != now_has:
+            changes.setdefault((fold(then - now_has), fold(now_has - then)), []).append(title)
+    for (gone, new), titles in changes.items():
+        more = f" and {len(titles) - 1} more step{'s' * (len(titles) > 2)}" if len(titles) > 1 else ""
+        parts = [f"{mark} {names}" for mark, names in (("-", gone), ("+", new)) if names]
+        lines.append(f"~ {', '.join(parts)} in “{titles[0]}”{more}")
+    return lines
+
+
+def expand_names(folded: str) -> list[str]:
+    """The names of folded nodes, none where there are none."""
+    return expand(folded) if folded else []
 
 
 def find_step(runbook: Runbook, wanted: str) -> int:

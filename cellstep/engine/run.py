@@ -1,30 +1,60 @@
 """Running a runbook: one step after another, each node accounted for, every outcome journalled.
 
 The flow of one node's step: `execute` takes the step, `_one_step` says which nodes it is for, `_dispatch` journals the
-start and sends the task (`engine.dispatch`), the outcome is journalled as it comes in, `_settle` counts the nodes, lets
-the gate judge and decides whether the run goes on.
+start and sends the task (`engine.dispatch`), the outcome is journalled as it comes in and watched (`engine.losses`),
+`_settle` counts the nodes, lets the gate judge and decides whether the run goes on.
 """
 
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 from cellstep.cloud.nodes import Node
 from cellstep.engine.context import Context
-from cellstep.engine.dispatch import Dispatcher, Outcome
+from cellstep.engine.dispatch import Errand, Outcome
 from cellstep.engine.journal import DONE, STATES
+from cellstep.engine.losses import Losses
 from cellstep.engine.steps import Finding, Runbook, Step
-from cellstep.errors import CellstepError, Stopped
+from cellstep.errors import CellstepError, Stopped, TakenOver
+from plugins.runners.pace import Pace
+from tasks.binding import Binding
 from tasks.holds import Hold, HostTask
-
-MISSED = frozenset({"unreachable", "unknown"})
 
 
 class Interrupted(CellstepError):
     """The run was interrupted and drained: `cellstep resume` goes on."""
 
     exit_code = 130
+
+
+@dataclass(frozen=True)
+class Crossing:
+    """A place where the operator is asked whether to go on.
+
+    Attributes:
+        step: the gate that has passed, or the step after which there is no way back.
+        no_return: it is the latter, and has not been done yet.
+        way_back: what undoes the run up to its point of no return; "" where nothing does.
+        ahead: titles of the steps up to the next such place.
+    """
+
+    step: Step
+    no_return: bool
+    way_back: str
+    ahead: tuple[str, ...]
+
+
+class Sender(Protocol):
+    """What sends tasks to nodes: `engine.dispatch.Dispatcher`."""
+
+    stopping: Any
+
+    def send(
+        self, task: HostTask, nodes: Sequence[Node], arguments: Mapping[str, Mapping[str, Any]], errand: Errand
+    ) -> dict[str, Outcome]:
+        """Run a task on nodes and return the outcome of each that was dispatched."""
 
 
 class Display(Protocol):
@@ -51,42 +81,71 @@ class Engine:
         context: the run.
         dispatcher: sends tasks to the nodes.
         display: shows the progress.
-        confirm: asked before a step after which there is no way back; False stops the run.
+        confirm: asked after a gate has passed and before the point of no return; False stops the run.
+        still_ours: raises `Fenced` where another operator has taken the cloud over.
+        token: this operator's fencing token.
     """
 
     def __init__(
         self,
         runbook: Runbook,
         context: Context,
-        dispatcher: Dispatcher,
+        dispatcher: Sender,
         display: Display,
-        confirm: Callable[[Step], bool],
+        confirm: Callable[[Crossing], bool],
+        still_ours: Callable[[], None] = lambda: None,
+        token: int = 0,
     ) -> None:
         self.runbook, self.context, self.dispatcher, self.display = runbook, context, dispatcher, display
-        self.confirm = confirm
-        self.nodes = {node.name: node for node in context.cloud.nodes}
+        self.confirm, self.still_ours, self.token = confirm, still_ours, token
+        self.losses = Losses(context, runbook.may_miss)
 
     def execute(self, steps: Sequence[Step]) -> None:
-        """Run the steps in order, leaving out those that the journal says are done.
+        """Run the steps in order, leaving out those that the journal says are done on all their nodes.
 
         Raises:
-            Stopped: a node failed, one that the stage needs was not reached, or a gate found something that blocks.
+            Stopped: a node that the stage needs failed or was not reached, a budget is spent, a gate found something
+                that blocks, or the operator did not confirm.
+            TakenOver: another operator has taken the cloud over.
             Interrupted: the dispatcher was told to stop; what ran was waited for and journalled.
         """
-        journal, run = self.context.journal, self.context.run
-        self.context.left_out.update(journal.left_out(run))
-        done = {row["title"] for row in journal.steps(run) if row["state"] in {"done", "empty"}}
+        self.context.left_out.update(self.context.journal.left_out(self.context.run))
+        done = self._nodes_done()
         numbers = {step.title: number for number, step in enumerate(self.runbook.steps, 1)}
-        for step in steps:
-            if step.title in done:
+        for index, step in enumerate(steps):
+            if step.title in done and {node.name for node in self._nodes(step)} <= done[step.title]:
                 continue
-            if step.no_return and not self.context.options.dry_run and not self.confirm(step):
-                raise Stopped(f"not confirmed: “{step.title}”; `cellstep resume` asks again")
+            if step.no_return:
+                self._ask(step, steps[index:])
             self._one_step(numbers[step.title], step)
+            if step.kind == "gate":
+                self._ask(step, steps[index + 1 :])
+
+    def _nodes_done(self) -> dict[str, set[str]]:
+        """Of the steps that have ended: the nodes that need them no more."""
+        journal, run = self.context.journal, self.context.run
+        ended = {row["title"] for row in journal.steps(run) if row["state"] in {"done", "empty"}}
+        done = {title: set(self.context.left_out) for title in ended}
+        for row in journal.hosts(run) if ended else ():
+            if row["step"] in ended and row["state"] in DONE:
+                done[row["step"]].add(row["host"])
+        return done
+
+    def _ask(self, step: Step, rest: Sequence[Step]) -> None:
+        if self.context.options.dry_run:
+            return
+        until = next((n for n, later in enumerate(rest) if n and (later.kind == "gate" or later.no_return)), len(rest))
+        ahead = tuple(later.title for later in rest[: until + 1])
+        if ahead and not self.confirm(Crossing(step, step.no_return, self.runbook.way_back, ahead)):
+            raise Stopped(f"not confirmed at “{step.title}”; `cellstep resume` goes on there")
+
+    def _nodes(self, step: Step) -> Sequence[Node]:
+        wider = step.judge or step.bystanders
+        return step.on.choose(self.context.witnesses() if wider else self.context.nodes)
 
     def _one_step(self, number: int, step: Step) -> None:
         journal, run = self.context.journal, self.context.run
-        nodes = step.on.choose(self.context.witnesses() if step.kind == "gate" else self.context.nodes)
+        nodes = self._nodes(step)
         began = time.monotonic()
         self.display.step_begins(number, len(self.runbook.steps), step, nodes)
         journal.begin_step(run, number, step.title, [(node.cell, node.name) for node in nodes])
@@ -108,8 +167,9 @@ class Engine:
 
     def _leave_out(self, step: Step, nodes: Sequence[Node]) -> list[Node]:
         left_out = self.context.left_out
-        gone = [(node.name, "unreachable", left_out[node.name]) for node in nodes if node.name in left_out]
-        self.context.journal.end_hosts(self.context.run, step.title, gone)
+        gone = [(node.name, "quarantined", left_out[node.name]) for node in nodes if node.name in left_out]
+        if gone:
+            self.context.journal.end_hosts(self.context.run, step.title, gone)
         return [node for node in nodes if node.name not in left_out]
 
     def _not_done(self, step: Step, nodes: Sequence[Node]) -> list[Node]:
@@ -121,35 +181,49 @@ class Engine:
         return [node for node in nodes if node.name not in done]
 
     def _act(self, step: Step, nodes: Sequence[Node]) -> dict[str, Outcome]:
+        bindings = self._bindings(step, nodes)
         if isinstance(step.does, Hold):
-            return (self._place if step.kind == "hold" else self._lift)(step, step.does, nodes)
+            return (self._place if step.kind == "hold" else self._lift)(step, step.does, nodes, bindings)
         arguments = {node.name: {**step.arguments, **self._computed(step, node)} for node in nodes}
-        return self._dispatch(step, step.does, nodes, arguments)
+        return self._dispatch(step, step.does, nodes, arguments, bindings)
 
     def _computed(self, step: Step, node: Node) -> Mapping[str, Any]:
         return step.per_node(self.context, node) if step.per_node else {}
 
-    def _place(self, step: Step, held: Hold, nodes: Sequence[Node]) -> dict[str, Outcome]:
-        """Read the prior state, journal it, and only then change anything."""
-        journal, run, name = self.context.journal, self.context.run, held.name
-        constant = {node.name: dict(step.arguments) for node in nodes}
-        priors = self._dispatch(step, held.read, nodes, constant, half="first")
-        ready = {
-            host: {**constant[host], "prior": journal.place_hold(run, name, host, outcome.result)}
-            for host, outcome in priors.items()
-            if outcome.state == "ok"
-        }
-        placed = self._dispatch(step, held.place, [node for node in nodes if node.name in ready], ready, half="second")
-        return {**priors, **placed}
+    def _bindings(self, step: Step, nodes: Sequence[Node]) -> dict[str, Binding]:
+        """Each node's next try: of a generation of its own, or that of a try whose end is not known."""
+        rows = {row["host"]: row for row in self.context.journal.hosts(self.context.run, step.title)}
+        found = {}
+        for node in nodes:
+            again = rows[node.name]["state"] == "unknown"
+            generation = rows[node.name]["generation"] + (not again)
+            found[node.name] = Binding(self.context.run, step.title, generation, self.token, again, self.still_ours)
+        return found
 
-    def _lift(self, step: Step, held: Hold, nodes: Sequence[Node]) -> dict[str, Outcome]:
-        journal, run, name = self.context.journal, self.context.run, held.name
-        priors = journal.open_holds(name)
-        nothing = [node for node in nodes if node.name not in priors]
-        journal.end_hosts(run, step.title, [(node.name, "skipped", f"no hold “{name}” here") for node in nothing])
+    def _place(
+        self, step: Step, held: Hold, nodes: Sequence[Node], bindings: Mapping[str, Binding]
+    ) -> dict[str, Outcome]:
+        """Read the prior state, journal it, and only then change anything."""
+        journal, run = self.context.journal, self.context.run
+        constant = {node.name: dict(step.arguments) for node in nodes}
+        priors = self._dispatch(step, held.read, nodes, constant, bindings, half="first")
+        read = {host: outcome.result for host, outcome in priors.items() if outcome.state == "ok"}
+        first = journal.place_holds(run, self.context.stage, step.title, held.name, read) if read else {}
+        ready = {host: {**constant[host], "prior": prior} for host, prior in first.items()}
+        here = [node for node in nodes if node.name in ready]
+        return {**priors, **self._dispatch(step, held.place, here, ready, bindings, half="second")}
+
+    def _lift(
+        self, step: Step, held: Hold, nodes: Sequence[Node], bindings: Mapping[str, Binding]
+    ) -> dict[str, Outcome]:
+        journal, run = self.context.journal, self.context.run
+        priors = journal.open_holds(held.name)
+        nothing = [(node.name, "skipped", f"no hold “{held.name}” here") for node in nodes if node.name not in priors]
+        if nothing:
+            journal.end_hosts(run, step.title, nothing)
         holding = [node for node in nodes if node.name in priors]
         arguments = {node.name: {**step.arguments, "prior": priors[node.name]} for node in holding}
-        return self._dispatch(step, held.lift, holding, arguments, lifted=name)
+        return self._dispatch(step, held.lift, holding, arguments, bindings, lifted=held.name)
 
     def _dispatch(
         self,
@@ -157,6 +231,7 @@ class Engine:
         task: HostTask,
         nodes: Sequence[Node],
         arguments: Mapping[str, Mapping[str, Any]],
+        bindings: Mapping[str, Binding],
         *,
         half: Literal["", "first", "second"] = "",
         lifted: str = "",
@@ -168,71 +243,71 @@ class Engine:
         """
         journal, run = self.context.journal, self.context.run
 
-        def started(host: str) -> None:
+        def started(hosts: Sequence[str]) -> None:
             if half != "second":
-                journal.start_host(run, step.title, host)
+                journal.start_hosts(run, step.title, {host: bindings[host].generation for host in hosts})
 
-        def ended(host: str, outcome: Outcome) -> None:
-            if half == "first" and outcome.state == "ok":
-                return
-            if lifted and outcome.state in DONE:
-                journal.lift_hold(lifted, host)
-            journal.end_host(run, step.title, host, outcome.state, outcome.detail)
-            self.display.node_ended(step, host, outcome)
+        def ended(came: Mapping[str, Outcome]) -> None:
+            if any(outcome.fenced for outcome in came.values()):
+                raise TakenOver(next(outcome.detail for outcome in came.values() if outcome.fenced))
+            final = {host: came[host] for host in came if half != "first" or came[host].state != "ok"}
+            states = [(host, outcome.state, outcome.detail) for host, outcome in final.items()]
+            sent = [(host, bindings[host].generation, c) for host, outcome in final.items() for c in outcome.commands]
+            if states:
+                journal.end_hosts(run, step.title, states, sent, lifted)
+            for host, outcome in final.items():
+                self.losses.watch(host, outcome)
+                self.display.node_ended(step, host, outcome)
 
-        return self.dispatcher.send(task, nodes, arguments, started=started, ended=ended)
+        errand = Errand(started, ended, bindings, self._pace(step), self.losses.too_many)
+        return self.dispatcher.send(task, nodes, arguments, errand)
+
+    def _pace(self, step: Step) -> Pace | None:
+        if step.judge or self.context.options.dry_run:
+            return None
+        config = self.context.cloud.config.pace
+        return Pace(
+            0 if step.at_once else config.canary, config.growth, config.reconnects_per_s if step.reconnects else None
+        )
 
     def _settle(self, step: Step, nodes: Sequence[Node], outcomes: Mapping[str, Outcome], seconds: float) -> None:
         """Count every node, let the gate judge, and stop where the run must not go on."""
-        journal, run = self.context.journal, self.context.run
+        journal, run, stopping = self.context.journal, self.context.run, self.dispatcher.stopping.is_set()
         names = {node.name for node in nodes}
         rows = [row for row in journal.hosts(run, step.title) if row["host"] in names]
         counts = account(nodes, rows)
-        stop = self._trouble(step, rows)
-        if not stop and not self.dispatcher.stopping.is_set():
-            stop = self._judge(
-                step, {name: outcome.result for name, outcome in outcomes.items() if outcome.result is not None}
-            )
+        stop = self.losses.settle(step, rows, stopping=stopping)
+        if not stop and not stopping:
+            answers = {name: outcome.result for name, outcome in outcomes.items() if outcome.result is not None}
+            stop = self._judge(step, answers)
         # A gate that was not judged, or a step with nodes that were not sent to, is not done: resume comes back to it.
         undone = bool(step.judge) or counts.get("not_run", 0) + counts.get("unknown", 0) > 0
-        state = "stopped" if stop or (self.dispatcher.stopping.is_set() and undone) else "done"
-        journal.end_step(run, step.title, state, stop)
+        journal.end_step(run, step.title, "stopped" if stop or (stopping and undone) else "done", stop)
         self.display.step_ended(step, counts, seconds, stop)
         if stop:
             raise Stopped(f"“{step.title}”: {stop}")
-        if self.dispatcher.stopping.is_set():
+        if stopping:
             raise Interrupted(f"interrupted at “{step.title}”; nothing runs any more; `cellstep resume` goes on")
-
-    def _trouble(self, step: Step, rows: Sequence[Mapping[str, Any]]) -> str:
-        """What of the nodes' outcomes stops the run, in words; nodes that may be missed are left out from here on."""
-        fold = self.context.cloud.fold
-        failed = [row["host"] for row in rows if row["state"] == "failed"]
-        missed = [row for row in rows if row["state"] in MISSED and row["host"] not in self.context.left_out]
-        needed = [row["host"] for row in missed if not self.runbook.may_miss(self.nodes[row["host"]])]
-        if failed:
-            return f"failed on {fold(failed)}; mend it, then `cellstep resume`"
-        if needed:
-            return f"not reached, and needed: {fold(needed)}; bring it back, then `cellstep resume`"
-        if self.dispatcher.stopping.is_set():
-            return ""
-        if all(row["state"] in MISSED for row in rows):
-            return f"none of its {len(rows)} nodes was reached; look at the network, then `cellstep resume`"
-        for row in missed:
-            self.context.journal.leave_out(self.context.run, row["host"], step.title, row["detail"])
-        self.context.left_out.update(self.context.journal.left_out(self.context.run))
-        return ""
 
     def _judge(self, step: Step, results: Mapping[str, Any]) -> str:
         if not step.judge:
             return ""
+        journal, run, options = self.context.journal, self.context.run, self.context.options
         findings = step.judge(self.context, results)
-        self.context.journal.set_findings(self.context.run, step.title, [(f.blocking, f.text) for f in findings])
+        blocking = [finding for finding in findings if finding.blocking]
+        reason = options.overrides.get(step.title, "") if blocking else ""
+        journal.set_findings(run, step.title, [(f.blocking, f.text) for f in findings], reason)
         for finding in findings:
             self.display.found(finding)
-        blocking = [finding for finding in findings if finding.blocking]
-        if not blocking or self.context.options.dry_run:
+        if not blocking or options.dry_run:
             return ""
-        return f"{len(blocking)} finding(s) block; mend them, then `cellstep resume` looks again"
+        if reason:
+            journal.event(run, f"went on past the gate “{step.title}” with {len(blocking)} finding(s): {reason}")
+            return ""
+        return (
+            f"{len(blocking)} finding(s) block; mend them, then `cellstep resume` looks again"
+            f" (or go on knowingly: `cellstep resume --override '{step.title}' --reason '...'`)"
+        )
 
 
 def account(nodes: Sequence[Node], rows: Sequence[Mapping[str, Any]]) -> dict[str, int]:

@@ -14,7 +14,7 @@ from tasks.holds import Hold, HostTask
 if TYPE_CHECKING:
     from cellstep.engine.context import Context
 
-Kind = Literal["do", "hold", "lift", "gate"]
+Kind = Literal["do", "hold", "lift", "save", "gate"]
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,8 @@ class Finding:
 
     Attributes:
         text: one line: what, where, what to do.
-        blocking: the run stops here (exit 4); otherwise it is reported and the run ends with exit 3.
+        blocking: the run stops here (exit 4) unless the operator overrides the gate; otherwise it is reported, and the
+            run ends with exit 3.
     """
 
     text: str
@@ -48,7 +49,7 @@ class Step:
 
     Attributes:
         title: the operators' words; unique in its runbook, and the key in the journal.
-        kind: do, hold (places one), lift (puts it back), gate (judges, and may stop the run).
+        kind: do, hold (places one), lift (puts it back), save (keeps what it sees), gate (judges, may stop the run).
         does: the Nornir task that is run on each node, or the hold that is placed or lifted.
         on: the nodes.
         arguments: constant arguments of the task.
@@ -57,6 +58,9 @@ class Step:
         when_empty: what the line says where the cloud has no such node; without it that is an error.
         no_return: after this step the way back is closed.
         section: the heading above the step in the plan, where a new one begins.
+        at_once: no canary, no growing window: all its nodes at once, as many as workers are free.
+        reconnects: its nodes connect to RabbitMQ again: no more begin in a second than the site allows.
+        bystanders: also on database nodes of the run's cells that the run otherwise leaves alone.
     """
 
     title: str
@@ -69,6 +73,9 @@ class Step:
     when_empty: str = ""
     no_return: bool = False
     section: str = ""
+    at_once: bool = False
+    reconnects: bool = False
+    bystanders: bool = False
 
 
 @dataclass(frozen=True)
@@ -78,12 +85,14 @@ class Runbook:
     Attributes:
         stage: its name on the command line.
         steps: in order.
-        may_miss: a node that cannot be reached does not stop the run where this is true.
+        may_miss: a node that fails or cannot be reached does not stop the run where this is true, within the budgets.
+        way_back: what undoes the run up to its point of no return, in words; "" where nothing does.
     """
 
     stage: str
     steps: tuple[Step, ...]
     may_miss: Callable[[Node], bool]
+    way_back: str = ""
 
     def __post_init__(self) -> None:
         """Refuse two steps of one title: the journal could not tell them apart."""
@@ -106,10 +115,17 @@ def step(
     per_node: Arguments | None = None,
     when_empty: str = "",
     section: str = "",
+    at_once: bool = False,
+    bystanders: bool = False,
     **arguments: Any,
 ) -> Step:
     """A step that does something on each node."""
-    return Step(title, "do", task, on, arguments, per_node, None, when_empty, section=section)
+    return Step(
+        *(title, "do", task, on, arguments, per_node, None, when_empty),
+        section=section,
+        at_once=at_once,
+        bystanders=bystanders,
+    )
 
 
 def hold(title: str, held: Hold, *, on: Nodes, when_empty: str = "", section: str = "", **arguments: Any) -> Step:
@@ -125,12 +141,23 @@ def lift(
     when_empty: str = "",
     no_return: bool = False,
     section: str = "",
+    reconnects: bool = False,
     **arguments: Any,
 ) -> Step:
     """A step that puts back what a hold changed."""
-    return Step(title, "lift", held, on, arguments, when_empty=when_empty, no_return=no_return, section=section)
+    return Step(
+        *(title, "lift", held, on, arguments, None, None, when_empty),
+        no_return=no_return,
+        section=section,
+        reconnects=reconnects,
+    )
+
+
+def save(title: str, task: HostTask, *, on: Nodes, judge: Judge, per_node: Arguments, section: str = "") -> Step:
+    """A step that looks, and keeps what it saw for the comparison afterwards."""
+    return Step(title, "save", task, on, {}, per_node, judge, section=section)
 
 
 def gate(title: str, task: HostTask, *, on: Nodes, judge: Judge, per_node: Arguments, section: str = "") -> Step:
-    """A step that looks, and stops the run (or reports) where what it finds is wrong."""
+    """A step that looks, and stops the run (or reports) where what it finds is wrong; then the operator is asked."""
     return Step(title, "gate", task, on, {}, per_node, judge, section=section)

@@ -5,7 +5,7 @@ One line is one step, checked before the next begins. Titles are the operators' 
 """
 
 from cellstep.cloud.load import Cloud
-from cellstep.engine.steps import Nodes, Runbook, Step, gate, hold, lift, step
+from cellstep.engine.steps import Nodes, Runbook, Step, gate, hold, lift, save, step
 from cellstep.quota import repair_if_asked
 from cellstep.stages import gates
 from cellstep.stages.arguments import Site
@@ -47,12 +47,12 @@ def runbook(cloud: Cloud) -> Runbook:
     site = Site(cloud, "nova")
     nova, release, ask = site.packages, site.release_packages, evidence.gather
     return Runbook("nova", (
-        gate("Save a list of all volumes", ask, on=TOP_DATABASE, per_node=site.asking("volumes"),
+        save("Save a list of all volumes", ask, on=TOP_DATABASE, per_node=site.asking("volumes"),
              judge=gates.save_volumes, section="Before the dark time"),
-        gate("Save a list of all guests", ask, on=COMPUTE_NODES, per_node=site.asking("guests"),
+        save("Save a list of all guests", ask, on=COMPUTE_NODES, per_node=site.asking("guests"),
              judge=gates.save_guests),
         hold("Disable Puppet automatic software updating", puppet.UPDATES, on=EVERY_NODE, **site.updates),
-        gate("Save the versions of all RPMs", ask, on=STAGE_NODES, per_node=site.asking("rpms"),
+        save("Save the versions of all RPMs", ask, on=STAGE_NODES, per_node=site.asking("rpms"),
              judge=gates.save_packages),
         step(f"Move the {site.target} repository from QA to the master branch in Puppet", puppet.promote,
              on=site.promotion_node, **site.promotion),
@@ -69,7 +69,7 @@ def runbook(cloud: Cloud) -> Runbook:
                 COMPUTE_NODES, COMPUTE_NODES, NO_BALANCERS, COMPUTE_DATABASES, COMPUTE_QUEUES),
 
         step("Back up all DBs and create a local dump of each in case we need a rapid restore", databases.back_up,
-             on=DATABASES, per_node=site.dumps, section="The upgrade"),
+             on=DATABASES, per_node=site.dumps, at_once=True, section="The upgrade"),
         step("Update all the Nova RPMs and the kernel on top controllers", packages.update, on=TOP_CONTROLLERS,
              per_node=nova, kernel=True),
         step("Update the top DB", databases.sync, on=FIRST_TOP_CONTROLLER, **site.schema),
@@ -77,7 +77,8 @@ def runbook(cloud: Cloud) -> Runbook:
              on=TOP_CONTROLLERS, **site.reboot),
         step("Update all the Nova RPMs and the kernel on the cell controllers", packages.update, on=CELL_CONTROLLERS,
              per_node=nova, kernel=True),
-        step("Update the cell DBs", databases.sync, on=A_CONTROLLER_IN_EACH_CELL, **site.schema),
+        step("Update the cell DBs", databases.sync, on=A_CONTROLLER_IN_EACH_CELL, at_once=True,
+             **site.schema),
         step("Reboot the cell controllers for the new kernel", reboot.for_new_kernel, on=CELL_CONTROLLERS,
              **site.reboot),
         step("Update the RPMs on the compute nodes", packages.update, on=COMPUTE_NODES, per_node=nova),
@@ -90,7 +91,7 @@ def runbook(cloud: Cloud) -> Runbook:
         lift("Enable RabbitMQ", RABBITMQ, on=QUEUES, services=site.rabbitmq),
         lift("Enable services on top controllers", DAEMONS, on=TOP_CONTROLLERS, services=site.services),
         lift("Enable services in child cell controllers", DAEMONS, on=CELL_CONTROLLERS, services=site.services),
-        lift("Enable nova-compute", DAEMONS, on=COMPUTE_NODES, services=site.services),
+        lift("Enable nova-compute", DAEMONS, on=COMPUTE_NODES, reconnects=True, services=site.services),
         gate("Check out the service communications", ask, on=EVERY_NODE,
              per_node=site.asking("services", patient=True), judge=gates.services_up),
         step("Update the compute nodes: all release packages, stragglers too", packages.update, on=COMPUTE_NODES,
@@ -118,7 +119,7 @@ def runbook(cloud: Cloud) -> Runbook:
              per_node=site.asking("quotas"), judge=gates.quotas_counted),
         lift("Enable user facing APIs at the top cells", FENCE, on=BALANCERS, no_return=True,
              when_empty="no load balancer in the inventory: open them by hand", **site.fence),
-    ), may_miss=lambda node: node.tier == "compute")
+    ), may_miss=lambda node: node.tier == "compute", way_back="`cellstep backout nova` brings back what was")
 
 
 def _quiet(

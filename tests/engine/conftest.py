@@ -11,10 +11,11 @@ import pytest
 from cellstep.cloud.load import Cloud, load_cloud
 from cellstep.cloud.nodes import Node
 from cellstep.engine.context import Context, Options
-from cellstep.engine.dispatch import Outcome
+from cellstep.engine.dispatch import Errand, Outcome
 from cellstep.engine.journal import Journal
 from cellstep.engine.run import Engine
 from cellstep.engine.steps import Nodes, Runbook, Step
+from tasks.binding import Binding
 
 ROOT = Path(__file__).parents[2]
 EVERYBODY = Nodes("all nodes", list)
@@ -30,24 +31,25 @@ class ScriptedDispatcher:
     script: Script
     stopping: threading.Event = field(default_factory=threading.Event)
     sent: list[tuple[str, str]] = field(default_factory=list)
+    bound: dict[tuple[str, str], Binding] = field(default_factory=dict)
 
     def send(
         self,
         task: Callable[..., Any],
         nodes: Iterable[Node],
         arguments: Mapping[str, Mapping[str, Any]],
-        *,
-        started: Callable[[str], None] = lambda _: None,
-        ended: Callable[[str, Outcome], None] = lambda *_: None,
+        errand: Errand,
     ) -> dict[str, Outcome]:
         outcomes = {}
         for node in nodes:
-            if self.stopping.is_set():
+            if self.stopping.is_set() or errand.enough():
                 break
-            started(node.name)
+            errand.started([node.name])
             self.sent.append((task.__name__, node.name))
+            if errand.bindings:
+                self.bound[task.__name__, node.name] = errand.bindings[node.name]
             outcomes[node.name] = self.script(task.__name__, node.name, arguments[node.name])
-            ended(node.name, outcomes[node.name])
+            errand.ended({node.name: outcomes[node.name]})
         return outcomes
 
 
@@ -84,7 +86,7 @@ class Rehearsal:
     def go(self, steps: Iterable[Step], script: Script, stopping: threading.Event | None = None) -> "Went":
         runbook = Runbook("nova", tuple(steps), may_miss=lambda node: node.tier == "compute")
         dispatcher = ScriptedDispatcher(script, stopping or threading.Event())
-        context = Context(self.cloud, self.journal, self.run, self.folder, self.cloud.nodes, self.options)
+        context = Context(self.cloud, self.journal, self.run, "nova", self.folder, self.cloud.nodes, self.options)
         recorder = Recorder()
         went = Went(dispatcher, recorder, context)
         try:
