@@ -22,6 +22,7 @@ TOOLS = {
     "mmdebstrap": "mmdebstrap",
     "nft": "nftables",
     "ip": "iproute2",
+    "tc": "iproute2",
     "ps": "procps",
     "unshare": "util-linux",
     "nsenter": "util-linux",

@@ -26,6 +26,14 @@ table inet cellstep_fault {
     }
 }
 """
+_LOSE = """\
+table inet cellstep_loss {{
+    chain input {{
+        type filter hook input priority 0
+        iifname "eth0" numgen random mod 100 < {per_cent} drop
+    }}
+}}
+"""
 
 
 def exists(name: str) -> bool:
@@ -118,10 +126,29 @@ def link(spec: LabSpec, host: str, *, up: bool) -> None:
 
 def refuse_ssh(spec: LabSpec, host: str, *, refuse: bool) -> None:
     """Answer new connections to a host's SSH port with a reset, or no longer."""
-    inside = ["ip", "netns", "exec", spec.host_namespace(host), "nft", "-f", "-"]
-    run(inside, stdin="add table inet cellstep_fault\ndelete table inet cellstep_fault\n")
-    if refuse:
-        run(inside, stdin=_REFUSE)
+    _table(spec, host, "cellstep_fault", _REFUSE if refuse else "")
+
+
+def lose_packets(spec: LabSpec, host: str, per_cent: int) -> None:
+    """Drop a share of the packets that reach a host over its link; 0 for none."""
+    _table(spec, host, "cellstep_loss", _LOSE.format(per_cent=per_cent) if per_cent else "")
+
+
+def _table(spec: LabSpec, host: str, name: str, rules: str) -> None:
+    """Replace one table of nft in a host's namespace, in one go."""
+    text = f"add table inet {name}\ndelete table inet {name}\n{rules}"
+    run(["ip", "netns", "exec", spec.host_namespace(host), "nft", "-f", "-"], stdin=text)
+
+
+def shape(spec: LabSpec, host: str, kbit_s: int | None) -> None:
+    """Let a host's link carry no more than that, in each direction; None for all it can."""
+    for namespace, device in ((spec.host_namespace(host), "eth0"), (spec.namespace, host)):
+        queue = ["tc", "-n", namespace, "qdisc"]
+        if "tbf" in run([*queue, "show", "dev", device, "root"]):
+            run([*queue, "del", "dev", device, "root"])
+        if kbit_s is not None:
+            limit = ["tbf", "rate", f"{kbit_s}kbit", "burst", "4kb", "latency", "2s"]
+            run([*queue, "add", "dev", device, "root", *limit])
 
 
 def answering(spec: LabSpec, hosts: Iterable[HostSpec]) -> set[str]:

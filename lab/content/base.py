@@ -36,7 +36,7 @@ def install_base(root: Path) -> None:
     guest.write_bytes(program())
     guest.chmod(0o755)
     _units(root)
-    for folder in ("etc/nova", "etc/lab", "var/log/puppet", "var/lib/monit", "var/lib/puppet/state", "boot"):
+    for folder in ("etc/nova", "etc/lab", "srv/lab", "var/log/puppet", "var/lib/monit", "var/lib/puppet/state", "boot"):
         (root / folder).mkdir(parents=True, exist_ok=True)
     # MariaDB's start-up job checks every table, for minutes on a loaded machine.
     start = root / "etc/mysql/debian-start"

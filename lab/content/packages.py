@@ -12,6 +12,8 @@ FILES = Path(__file__).resolve().parents[1] / "files"
 MACHINE = platform.machine()
 _CODE = "/usr/lib/nova/nova_lab"
 _CONDRESTART = 'if [ "$1" -ge 1 ]; then\n{calls}\nfi'
+# For trials of what a kill in mid-transaction leaves: seconds to wait once the first package of nova is in place.
+_PAUSE = 'if [ -s /etc/lab/yum-pause ]; then sleep "$(cat /etc/lab/yum-pause)" || :; fi'
 _WITHOUT_STAND_IN = ("cert", "network", "objectstore")
 
 
@@ -34,6 +36,7 @@ class Package:
         provides: what it provides beside its name.
         contents: files by absolute path.
         services: SysV services it restarts on upgrade, if they run (`condrestart` in %postun).
+        post: the %post scriptlet, empty when there is none.
     """
 
     name: str
@@ -41,6 +44,7 @@ class Package:
     provides: tuple[str, ...] = ()
     contents: dict[str, Content] = field(default_factory=dict)
     services: tuple[str, ...] = ()
+    post: str = ""
 
     @property
     def postun(self) -> str:
@@ -145,7 +149,7 @@ def nova(release: str, version: str) -> Source:
         packages=(
             Package("openstack-nova", requires=tuple(f"{package.name} = {evr}" for package in subpackages)),
             Package("openstack-nova-common", requires=(f"python-nova = {evr}",), contents=common),
-            Package("python-nova", contents=code),
+            Package("python-nova", contents=code, post=_PAUSE),
             *subpackages,
         ),
         installed_on=1_380_000_000 if release == "grizzly" else 1_390_000_000,

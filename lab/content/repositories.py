@@ -112,6 +112,8 @@ def _spec(source: Source, root: Path) -> str:
         ]
     lines += ["%install", "rm -rf %{buildroot}", f"cp -a '{root}' %{{buildroot}}" if root.exists() else ":"]
     for package in source.packages:
+        if package.post:
+            lines += [f"%post -n {package.name}", package.post]
         if package.postun:
             lines += [f"%postun -n {package.name}", package.postun]
         lines += [f"%files -n {package.name}", "%defattr(-,root,root,-)"]

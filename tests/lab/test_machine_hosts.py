@@ -5,6 +5,7 @@ import json
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from types import ModuleType
 
@@ -15,8 +16,8 @@ from cellstep.cli.lab import app
 from lab import control, network
 from lab.cgroups import Group
 from lab.check import check_machine
-from lab.errors import LabError
-from lab.faults import clear, place
+from lab.errors import LabError, LabUsageError
+from lab.faults import FAULTS, clear, place
 from lab.progress import Progress
 from lab.spec import LabSpec
 
@@ -177,7 +178,13 @@ class TestCommands:
 
     @pytest.mark.parametrize(
         "arguments",
-        [("fault", "c09-n01", "hang"), ("fault", HOST, "meteor"), ("fault", HOST), ("fault", HOST, "hang", "--clear")],
+        [
+            ("fault", "c09-n01", "hang"),
+            ("fault", HOST, "meteor"),
+            ("fault", HOST),
+            ("fault", HOST, "hang", "--clear"),
+            ("fault", HOST, "--clear", "--amount", "3"),
+        ],
     )
     def test_wrong_usage_is_exit_2_and_one_line(self, arguments):
         result = self.call(*arguments)
@@ -272,6 +279,83 @@ class TestFaults:
         ]
         assert run_on(HOST, "ls /var/lib/removed 2>/dev/null || echo removed").strip() == "removed"
         assert "100%" not in run_on(HOST, "df /var")
+
+    def test_full_var_leaves_the_servers_data_on_disks_of_their_own(self, faulty):
+        run_on(HOST, "mkdir -p /var/lib/mysql; echo old > /var/lib/mysql/table")
+        place(faulty, "full-var")
+        run_on(HOST, "echo new > /var/lib/mysql/table")
+        with pytest.raises(LabError, match="No space left"):
+            run_on(HOST, "mkdir -p /var/lib/cellstep/jobs/x && echo 1 > /var/lib/cellstep/jobs/x/status")
+        clear(faulty)
+        assert run_on(HOST, "cat /var/lib/mysql/table; echo 1 > /var/lib/cellstep/jobs/x/status") == "new\n"
+        assert run_on(HOST, "findmnt --raw --noheadings --output TARGET | grep ^/var || echo none") == "none\n"
+
+    def test_packet_loss_is_of_the_share_that_was_said(self, faulty):
+        place(faulty, "packet-loss", 50)
+        command = ["ip", "netns", "exec", faulty.spec.host_namespace(HOST), "nft", "list", "table", "inet"]
+        rules = subprocess.run([*command, "cellstep_loss"], capture_output=True, text=True, check=True).stdout
+        assert "numgen random mod 100 < 50 drop" in rules
+        clear(faulty)
+        assert subprocess.run([*command, "cellstep_loss"], capture_output=True, check=False).returncode != 0
+
+    def test_packet_loss_of_nearly_all_lets_nobody_in_even_after_a_reboot(self, faulty):
+        place(faulty, "packet-loss", 99)
+        assert not row(HOST)["ssh"]
+        place(faulty, "power-off")
+        assert clear(faulty) == ["packet-loss", "power-off"]
+        run_on(HOST, "true")
+
+    def test_a_slow_link_carries_no_more_than_was_said(self, faulty):
+        place(faulty, "slow-link", 100)
+        at = time.monotonic()
+        assert len(run_on(HOST, "head -c 25000 /dev/zero")) == 25000
+        assert time.monotonic() - at > 1, "25 kB are 2 s at 100 kbit/s"
+        at = time.monotonic()
+        assert control.handle(NAME).run(HOST, "wc -c", stdin="x" * 25000).strip() == "25000"
+        assert time.monotonic() - at > 1
+        clear(faulty)
+        assert len(run_on(HOST, "head -c 2500000 /dev/zero")) == 2500000, "200 s at 100 kbit/s"
+
+    def test_a_refused_key_is_refused_and_taken_again(self, faulty):
+        place(faulty, "refused-key")
+        with pytest.raises(LabError, match="Permission denied"):
+            run_on(HOST, "true")
+        place(faulty, "power-off")
+        clear(faulty)
+        run_on(HOST, "true")
+
+    def test_a_broken_rpm_database_comes_back_as_it_was(self, faulty):
+        query = "rpm --dbpath /var/lib/rpm -qa"
+        run_on(HOST, "rpm --dbpath /var/lib/rpm --initdb")
+        before = run_on(HOST, "sha256sum < /var/lib/rpm/rpmdb.sqlite")
+        place(faulty, "broken-rpmdb")
+        with pytest.raises(LabError, match="not a database"):
+            run_on(HOST, query)
+        clear(faulty)
+        run_on(HOST, query)
+        assert run_on(HOST, "sha256sum < /var/lib/rpm/rpmdb.sqlite") == before
+
+    def test_no_reboot_says_yes_and_does_nothing(self, faulty):
+        before = boot_id(HOST)
+        links = run_on(HOST, "readlink /usr/sbin/reboot /usr/sbin/shutdown")
+        place(faulty, "no-reboot")
+        run_on(HOST, "reboot && shutdown -r now && sleep 2")
+        assert boot_id(HOST) == before
+        clear(faulty)
+        assert run_on(HOST, "readlink /usr/sbin/reboot /usr/sbin/shutdown") == links
+
+    def test_an_amount_is_checked(self, faulty):
+        for kind, amount in (("packet-loss", 100), ("packet-loss", 0), ("slow-link", 1), ("hang", 3)):
+            with pytest.raises(LabUsageError, match="--amount"):
+                place(faulty, kind, amount)
+        assert row(HOST)["faults"] == []
+
+    def test_every_fault_can_be_undone_where_it_was_never_made(self, faulty):
+        """As after a kill between the note and the deed; and every kind has its test above."""
+        for kind in FAULTS:
+            (faulty.folder / "faults" / kind).write_text("", encoding="utf-8")
+        assert clear(faulty) == list(FAULTS)
+        run_on(HOST, "rpm --version; readlink /usr/sbin/reboot")
 
     def test_a_host_that_is_off_takes_no_other_fault(self, faulty):
         place(faulty, "power-off")

@@ -1,0 +1,38 @@
+"""Faults of what runs on a host: commands and services that say they did it, and did not."""
+
+from lab.machine import Machine
+from lab.state import write_whole
+
+_COMMANDS = ("usr/sbin/reboot", "usr/sbin/shutdown")
+_SYSTEMCTL = "/bin/systemctl"  # what both are links to
+_FROZEN = "etc/lab/frozen-heartbeat"  # the stand-ins look for it at every heartbeat
+
+
+def no_reboot(machine: Machine) -> None:
+    """Replace `reboot` and `shutdown` by a program that does nothing, well."""
+    for name in _COMMANDS:
+        (machine.root() / name).parent.mkdir(parents=True, exist_ok=True)
+        write_whole(machine.root() / name, "#!/bin/sh\nexit 0\n", 0o755)
+
+
+def reboot(machine: Machine) -> None:
+    """Put the real ones back."""
+    for name in _COMMANDS:
+        path = machine.root() / name
+        if path.exists() and not path.is_symlink():
+            new = path.with_name(f".{path.name}.new")
+            new.unlink(missing_ok=True)
+            new.symlink_to(_SYSTEMCTL)
+            new.replace(path)
+
+
+def freeze_heartbeat(machine: Machine) -> None:
+    """Its services do all they did but report; one that is started later does the same."""
+    path = machine.root() / _FROZEN
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(path, "")
+
+
+def thaw_heartbeat(machine: Machine) -> None:
+    """They report again within their usual five seconds."""
+    (machine.root() / _FROZEN).unlink(missing_ok=True)
