@@ -40,6 +40,7 @@ _ABOUT = {
     "quotas": "Quota usage against what is really in use",
     "guests": "Virtual machines before and after",
     "hosts": "What came of each step on each host",
+    "preflight": "What was asked of each node days ahead, and what was found",
 }
 
 

@@ -57,6 +57,14 @@ def _admin_socket(text: str) -> str:
     return text
 
 
+def _plain_address(text: str) -> str:
+    if text and not re.fullmatch(r"[a-z]+://[^\s'\"]+", text):
+        raise ValueError(f"'{text[:80]}' is no address; write for instance http://repo.example.org/havana/el6")
+    if re.match(r"[a-z]+://[^/]*@", text):
+        raise ValueError("has a user or a password in it, which would stand on a command line; give one without")
+    return text
+
+
 def _placeholders(*names: str) -> AfterValidator:
     """A command may hold these placeholders and no others; a brace of the shell's own is written twice."""
 
@@ -93,6 +101,8 @@ RemotePath = Annotated[str, AfterValidator(_remote_path)]
 Seconds = Annotated[float, Field(strict=True, gt=0, le=86400, allow_inf_nan=False)]
 Share = Annotated[str, BeforeValidator(_share, json_schema_input_type=int | str)]
 Count = Annotated[int, Field(strict=True, ge=1, le=10_000)]
+Mebibytes = Annotated[int, Field(strict=True, ge=0, le=10_000_000)]
+Ratio = Annotated[float, Field(gt=0, le=10, allow_inf_nan=False)]
 Flag = Annotated[bool, Field(strict=True)]
 
 
@@ -225,6 +235,9 @@ class RepositoryConfig(_Strict):
     """The package repository of the release to upgrade to."""
 
     name: Word = Field(description="its id, as `yum repolist` prints it")
+    baseurl: Annotated[Maybe, AfterValidator(_plain_address)] = Field(
+        default="", description="its address on the nodes before it is promoted, for the preflight; no password in it"
+    )
     promote: Promotion = Field(description="how it is moved from QA to master")
 
 
@@ -263,6 +276,19 @@ class CheckoutConfig(_Strict):
     )
     services: Line = Field(default="nova service-list", description="lists the services of all cells through RabbitMQ")
     commands: list[CommandOn] = Field(default_factory=list, description="the site's own tests")
+
+
+class PreflightConfig(_Strict):
+    """From when on the preflight, days ahead, minds something."""
+
+    clock_s: Seconds = Field(default=2, description="seconds that a node's clock may be off")
+    free_mib: dict[RemotePath, Mebibytes] = Field(
+        default={"/": 512, "/var": 1024, "/boot": 64},
+        description="folder to MiB that must be free; /boot counts where the kernel is updated",
+    )
+    lock_s: Seconds = Field(default=300, description="seconds for which a process may hold rpm's or yum's lock")
+    dump_share: Ratio = Field(default=1.0, description="room for a database's dump, as a share of its data's size")
+    replica_lag_s: Seconds = Field(default=60, description="seconds that a replica may be behind")
 
 
 class DrainConfig(_Strict):
@@ -317,6 +343,7 @@ class CloudConfig(_Strict):
     drain: DrainConfig = Field(default_factory=DrainConfig, description="the wait for rest before daemons are stopped")
     puppet: PuppetConfig = Field(default_factory=PuppetConfig, description="how Puppet is run and held")
     repository: RepositoryConfig = Field(description="the package repository of the release to upgrade to")
+    preflight: PreflightConfig = Field(default_factory=PreflightConfig, description="thresholds of the preflight")
     monitoring: MonitoringConfig = Field(default_factory=MonitoringConfig, description="restarts and alarms")
     checkout: CheckoutConfig = Field(default_factory=CheckoutConfig, description="the check-out tests")
     reboot_timeout_s: Seconds = Field(default=900, description="seconds a host may take to reboot")

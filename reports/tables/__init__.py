@@ -9,7 +9,7 @@ from types import ModuleType
 
 import pandas as pd
 
-from reports.tables import guests, hosts, quotas, rpms, services, volumes
+from reports.tables import guests, hosts, preflight, quotas, rpms, services, volumes
 
 TABLES: dict[str, ModuleType] = {
     "rpms": rpms,
@@ -18,6 +18,7 @@ TABLES: dict[str, ModuleType] = {
     "quotas": quotas,
     "guests": guests,
     "hosts": hosts,
+    "preflight": preflight,
 }
 
 
