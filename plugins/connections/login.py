@@ -9,21 +9,27 @@ import paramiko
 from plugins.connections import hostkeys, sshconfig
 from plugins.connections.errors import AuthenticationRefused, Unreachable
 from plugins.connections.sshconfig import Settings
-from plugins.connections.transport import Transport, deadline_in
+from plugins.connections.transport import SocketLike, Transport, deadline_in
 
 # Without a handler paramiko's tracebacks would go to the terminal; our errors tell what failed.
 logging.getLogger("paramiko").addHandler(logging.NullHandler())
 
+IN_THE_INVENTORY = "legacy_algorithms: true in the inventory"
 
-def login(settings: Settings) -> Transport:
+
+def login(settings: Settings, connection: SocketLike | None = None) -> Transport:
     """A connected and authenticated transport.
+
+    Args:
+        settings: the host, and how we log in to it.
+        connection: a way to its sshd, which is closed should the login fail; a TCP connection from here when None.
 
     Raises:
         Unreachable: no connection, no SSH there, or no common algorithms.
         HostKeyRefused: its key is unknown, changed or revoked.
         AuthenticationRefused: none of our keys (nor the password) is let in.
     """
-    transport = Transport(_connect(settings), legacy=settings.legacy_algorithms)
+    transport = Transport(connection or _connect(settings), legacy=settings.legacy_algorithms)
     try:
         _exchange_keys(transport, settings)
         hostkeys.check(settings, transport.get_remote_server_key())
@@ -56,12 +62,14 @@ def _connect(settings: Settings) -> socket.socket:
             reason = error
         else:
             return connection
+    # What follows "its jump host" reads better as a sentence.
+    where = f"{settings.where} does not answer on port {settings.port}" if settings.is_jump else settings.where
     if isinstance(reason, TimeoutError) and reason.errno is None:
         raise Unreachable(
-            f"{settings.where}: no TCP connection within {settings.connect_timeout:g} s; is it powered on?"
+            f"{where}: no TCP connection within {settings.connect_timeout:g} s; is it powered on?"
         ) from reason
     words = reason.strerror if reason and reason.strerror else "no address"
-    raise Unreachable(f"{settings.where}: no TCP connection: {words}") from reason
+    raise Unreachable(f"{where}: no TCP connection: {words}") from reason
 
 
 def _tune(connection: socket.socket, settings: Settings) -> None:
@@ -82,11 +90,10 @@ def _exchange_keys(transport: Transport, settings: Settings) -> None:
         transport.start_client(timeout=settings.banner_timeout + settings.auth_timeout)
         transport.get_remote_server_key()
     except paramiko.ssh_exception.IncompatiblePeer as error:
-        hint = (
-            "it is older or newer than this side can speak with"
-            if settings.legacy_algorithms
-            else "an EL6 sshd needs legacy_algorithms: true in the inventory and cellstep[el6] installed"
-        )
+        hint = "it is older or newer than this side can speak with"
+        if not settings.legacy_algorithms:
+            needed = "HostKeyAlgorithms +ssh-rsa for it in the ssh_config" if settings.is_jump else IN_THE_INVENTORY
+            hint = f"an EL6 sshd needs {needed} and cellstep[el6] installed"
         raise Unreachable(f"{settings.where}: no common SSH algorithms ({error}); {hint}") from error
     except (paramiko.SSHException, EOFError, OSError) as error:
         seconds = time.monotonic() - started

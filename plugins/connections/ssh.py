@@ -4,12 +4,13 @@ ssh = task.host.get_connection("cellstep_ssh", task.nornir.config)
 result = ssh.run("rpm -qa", timeout=30)
 """
 
+import contextlib
 import math
 import shlex
 import threading
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
@@ -25,7 +26,7 @@ from plugins.connections.errors import (
     Unreachable,
 )
 from plugins.connections.exchange import Exchange, OutOfTimeError
-from plugins.connections.login import login
+from plugins.connections.jumphosts import Passage, enter
 from plugins.connections.sshconfig import Settings
 from plugins.connections.transport import Transport, deadline_in
 
@@ -62,6 +63,9 @@ class Ssh:
         self._opening = threading.Lock()
         self._transport: Transport | None = None
         self._sessions = threading.BoundedSemaphore(SESSIONS_AT_ONCE)
+        self._counting = threading.Lock()
+        self._users = 0
+        self._tunnels: weakref.WeakSet[paramiko.Channel] = weakref.WeakSet()
 
     def __repr__(self) -> str:
         return f"Ssh({self.settings.where}, {'open' if self.is_active() else 'closed'})"
@@ -72,7 +76,8 @@ class Ssh:
         Raises:
             Unreachable: or one of its subclasses.
         """
-        self._live()
+        with self._in_use():
+            self._live()
 
     def close(self) -> None:
         """End the connection; commands that still run on it are lost. The next use opens a new one."""
@@ -105,12 +110,7 @@ class Ssh:
         """
         timeout = self.settings.command_timeout if timeout is None else timeout
         line = self._command_line(command, timeout)
-        if not self._sessions.acquire(timeout=timeout):
-            raise Unreachable(
-                f"{self.settings.where}: no free SSH session within {timeout:g} s; "
-                f"{SESSIONS_AT_ONCE} commands run on it already"
-            )
-        try:
+        with self._in_use(), self._session(timeout):
             transport, channel = self._channel(
                 lambda transport: transport.open_session(timeout=self._opening_s), "for a command", SESSION_PATIENCE_S
             )
@@ -125,8 +125,6 @@ class Ssh:
                 ) from error
             finally:
                 channel.close()
-        finally:
-            self._sessions.release()
         if channel.exit_status < 0:
             raise self._lost(transport)
         stdout, stderr = b"".join(exchange.stdout), b"".join(exchange.stderr)
@@ -149,8 +147,47 @@ class Ssh:
         def connect(transport: Transport) -> paramiko.Channel:
             return transport.open_channel("direct-tcpip", (address, port), ("127.0.0.1", 0), timeout=self._opening_s)
 
-        _, channel = self._channel(connect, f"to {address} port {port}")
+        with self._in_use():
+            _, channel = self._channel(connect, f"to {address} port {port}")
+            self._tunnels.add(channel)
         return channel
+
+    @contextlib.contextmanager
+    def _session(self, timeout: float) -> Iterator[None]:
+        """One of the few commands that may run at once."""
+        if not self._sessions.acquire(timeout=timeout):
+            raise Unreachable(
+                f"{self.settings.where}: no free SSH session within {timeout:g} s; "
+                f"{SESSIONS_AT_ONCE} commands run on it already"
+            )
+        try:
+            yield
+        finally:
+            self._sessions.release()
+
+    @contextlib.contextmanager
+    def _in_use(self) -> Iterator[None]:
+        """Meanwhile the connection is not idle."""
+        with self._counting:
+            self._users += 1
+        try:
+            yield
+        finally:
+            with self._counting:
+                self._users -= 1
+                idle, transport = not self._users, self._transport
+            passage = transport and transport.sock
+            if idle and isinstance(passage, Passage):
+                passage.idle()
+
+    def _spare(self) -> bool:
+        """End the connection if nobody uses it, so that another host can have its place at the jump host."""
+        with self._counting:
+            if self._users or not self.is_active() or any(not channel.closed for channel in self._tunnels):
+                return False
+            # All that open or use it count as users first: nobody is in between.
+            self.close()
+            return True
 
     @property
     def _opening_s(self) -> float:
@@ -170,7 +207,7 @@ class Ssh:
         with self._opening:
             if self._transport is not None and self._transport.is_active():
                 return self._transport, False
-            self._transport = login(self.settings)
+            self._transport = enter(self.settings, self._spare)
             return self._transport, True
 
     def _channel(
@@ -220,6 +257,12 @@ class Ssh:
             return ConnectionLost(
                 f"{self.settings.where}: no sign of life for {seconds:g} s in mid-command; "
                 "what became of the command is unknown"
+            )
+        passage = transport.sock
+        if isinstance(passage, Passage) and passage.cut:
+            return ConnectionLost(
+                f"{self.settings.where}: the connection to its jump host {passage.host.settings.where} broke in "
+                "mid-command; what became of the command is unknown"
             )
         how = "the connection broke" if not transport.is_active() else "sshd ended the command without a status"
         return ConnectionLost(f"{self.settings.where}: {how} in mid-command; what became of the command is unknown")

@@ -225,6 +225,7 @@ def _inventory(model: InventoryFile, entries: list[Entry]) -> Inventory:
     defaults = Defaults(port=model.defaults.port, username=model.defaults.username, platform=model.defaults.platform)
     groups = Groups()
     hosts = Hosts()
+    jumps = {TOP: model.top.jump, **{name: cell.jump for name, cell in model.cells.items()}}
 
     def group(name: str) -> Group:
         if name not in groups:
@@ -234,7 +235,11 @@ def _inventory(model: InventoryFile, entries: list[Entry]) -> Inventory:
     for entry in entries:
         roles = sorted(entry.roles)
         exception = entry.exception
-        legacy = exception.get("legacy_algorithms", model.defaults.legacy_algorithms)
+        ssh: dict[str, Any] = {}
+        if exception.get("legacy_algorithms", model.defaults.legacy_algorithms):
+            ssh["legacy_algorithms"] = True
+        if jump := exception.get("jump") or jumps[entry.cell] or model.defaults.jump:
+            ssh["jump"] = jump
         hosts[entry.name] = Host(
             name=entry.name,
             hostname=exception.get("address", entry.name),
@@ -243,9 +248,7 @@ def _inventory(model: InventoryFile, entries: list[Entry]) -> Inventory:
             platform=exception.get("platform"),
             groups=ParentGroups(group(name) for name in (entry.cell, *roles, entry.data_centre)),
             data={"cell": entry.cell, "roles": roles, "data_centre": entry.data_centre},
-            connection_options={"cellstep_ssh": ConnectionOptions(extras={"legacy_algorithms": True})}
-            if legacy
-            else {},
+            connection_options={"cellstep_ssh": ConnectionOptions(extras=ssh)} if ssh else {},
             defaults=defaults,
         )
     return Inventory(hosts=hosts, groups=groups, defaults=defaults)

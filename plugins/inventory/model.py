@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
+from plugins.connections import jump
 from plugins.inventory.ranges import NAME
 
 TOP = "top"
@@ -23,12 +24,18 @@ def _address(text: str) -> str:
     return text
 
 
+def _jump(text: str) -> str:
+    jump.parse(text)
+    return text
+
+
 def _as_list(value: Any) -> Any:
     return [value] if isinstance(value, str) else value
 
 
 Word = Annotated[str, AfterValidator(_word)]
 Port = Annotated[int, Field(strict=True, ge=1, le=65535)]
+Jump = Annotated[str, AfterValidator(_jump)]
 Ranges = Annotated[
     list[str],
     BeforeValidator(_as_list, json_schema_input_type=str | list[str]),
@@ -53,6 +60,11 @@ class Defaults(_Strict):
         strict=True,
         description="allow SHA-1 key exchange and ssh-rsa, which the sshd of a real EL6 needs",
     )
+    jump: Jump | None = Field(
+        default=None,
+        description="jump host to go through: [user@]host[:port], several with commas, or none; goes before ssh.jump "
+        "in cloud.yaml and the SSH configuration's ProxyJump",
+    )
 
 
 class Cell(_Strict):
@@ -61,6 +73,9 @@ class Cell(_Strict):
     data_centre: Word = Field(description="the data centre it stands in; a group of that name holds its nodes")
     roles: dict[Word, Ranges] = Field(
         description="role to node ranges; controller (needed), compute, database, queue, loadbalancer are known"
+    )
+    jump: Jump | None = Field(
+        default=None, description="jump host to go through to its nodes, in place of the one in defaults"
     )
 
 
@@ -76,6 +91,7 @@ class HostException(_Strict):
     legacy_algorithms: bool | None = Field(
         default=None, strict=True, description="allow SHA-1 key exchange and ssh-rsa"
     )
+    jump: Jump | None = Field(default=None, description="jump host to go through, in place of its cell's")
 
 
 class InventoryFile(_Strict):
