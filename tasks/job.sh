@@ -94,6 +94,7 @@ tell() {
     show "$job/out"
     show "$job/err" >&2
   fi
+  [ "$state" != cut ] || rm -f -- "$job/script" "$job/status.part"
 }
 
 [ -z "$size" ] || start

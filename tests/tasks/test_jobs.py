@@ -264,7 +264,7 @@ def kill_job(gate):
 
 
 @pytest.mark.parametrize(("boot", "why"), [("b1", "it was killed"), ("b2", "the node was restarted")])
-def test_a_job_without_a_status_was_cut_off(node, gate, tmp_path, boot, why):
+def test_a_job_without_a_status_was_cut_off(node, root, gate, tmp_path, boot, why):
     thread = Thread(detached, node, gate.script)
     gate.wait()
     (tmp_path / "boot_id").write_text(f"{boot}\n")
@@ -274,6 +274,7 @@ def test_a_job_without_a_status_was_cut_off(node, gate, tmp_path, boot, why):
     with pytest.raises(jobs.CutOff):
         detached(node, gate.script)
     assert gate.times == 1
+    assert sorted(path.name for path in folder(root).iterdir()) == ["err", "lock", "out", "start"]
 
 
 def test_a_job_whose_shell_was_killed_is_waited_for_all_the_same(node, gate):
