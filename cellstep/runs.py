@@ -67,9 +67,11 @@ def lock_of(cloud: Cloud) -> Lock:
 
 
 def open_journal(cloud: Cloud, *, rehearsal: bool = False, read_only: bool = False) -> Journal:
-    """Open the cloud's journal; a rehearsal gets a copy in memory, and leaves no trace."""
+    """Open the cloud's journal; a rehearsal gets a copy in memory, and who only reads makes none."""
     path = journal_path(cloud)
-    return Journal.rehearsal(path) if rehearsal else Journal(path, read_only=read_only and path.exists())
+    if rehearsal or (read_only and not path.exists()):
+        return Journal.rehearsal(path)
+    return Journal(path, read_only=read_only)
 
 
 @dataclass(frozen=True)

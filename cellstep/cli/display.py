@@ -13,6 +13,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from cellstep.cli.folding import groups_of, names, shown
 from cellstep.cloud.load import Cloud
 from cellstep.cloud.nodes import Node
 from cellstep.engine.dispatch import Outcome
@@ -53,7 +54,7 @@ class RunDisplay:
         self._cell_of = {node.name: node.cell for node in cloud.nodes}
         self._expected: Counter[str] = Counter()
         self._ended: Counter[str] = Counter()
-        self._troubled: dict[tuple[str, str], list[str]] = {}
+        self._troubled: list[tuple[str, str, str]] = []
         self._findings: list[Finding] = []
         self._began = self._told = time.monotonic()
 
@@ -93,7 +94,7 @@ class RunDisplay:
         self._step = (number, total, step)
         self._expected = Counter(node.cell for node in nodes)
         self._ended = Counter()
-        self._troubled, self._findings = {}, []
+        self._troubled, self._findings = [], []
         self._began = self._told = time.monotonic()
         if self._live:
             self._live.refresh()
@@ -108,7 +109,7 @@ class RunDisplay:
                 f"   {step.title}: {done} of {nodes} nodes, {self._told - self._began:.0f} s", style="dim"
             )
         if outcome.state in TROUBLE or (self.dry_run and outcome.detail):
-            self._troubled.setdefault((outcome.state, outcome.detail), []).append(node)
+            self._troubled.append((outcome.state, outcome.detail, node))
 
     def step_ended(self, step: Step, counts: Mapping[str, int], seconds: float, note: str) -> None:
         """One line with the accounting, then what went wrong, equal messages folded under their nodes."""
@@ -121,17 +122,19 @@ class RunDisplay:
         line = Text.assemble((f"{mark} ", colour), (f"{number:>2}/{total} ", "dim"), step.title)
         self.console.print(line)
         self.console.print(Text("        ").append_text(self._account(counts, seconds, note)))
-        for (state, detail), nodes in self._troubled.items():
-            self.console.print(
-                Text.assemble(
-                    "        ",
-                    (self._word(state), COLOURS[state]),
-                    f" {self.cloud.fold(nodes)}: ",
-                    (_own_words(detail, nodes), ""),
-                )
-            )
+        self._print_troubled()
         for finding in self._findings:
             self._print_finding(finding)
+
+    def _print_troubled(self) -> None:
+        """What came of nodes, those with the same message in one line."""
+        groups, rest = shown(groups_of(self.cloud, self._troubled))
+        for group in groups:
+            word = (self._word(group.kind), COLOURS[group.kind])
+            said = f" {names(self.cloud, group.nodes)}: {group.text}"
+            self.console.print(Text.assemble("        ", word, said))
+        if rest:
+            self.console.print(Text(f"        {rest}", style="dim"))
 
     def found(self, finding: Finding) -> None:
         """A finding of a gate, shown below its step's line; in a dry run it is what is so before the steps above."""
@@ -173,8 +176,3 @@ class RunDisplay:
         if self._notice:
             table.add_row("", Text(self._notice, style="bold yellow"))
         return table
-
-
-def _own_words(detail: str, nodes: Sequence[str]) -> str:
-    """A message without the node's name in front, which stands there already."""
-    return detail.removeprefix(f"{nodes[0]}: ") if len(nodes) == 1 else detail

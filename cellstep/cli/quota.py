@@ -25,7 +25,7 @@ Stage = Annotated[str, typer.Argument(help="The stage: nova.")]
 def check(stage: Stage, cloud: CloudOption = None, output: OutputOption = None, as_json: JsonOption = False) -> None:
     """Compare the quota usage with what the instances say; exit code 3 when they differ."""
     loaded = reach_cloud(cloud)
-    report = proof.verify(loaded, runs.open_journal(loaded), stage, ["quotas"], "", output)
+    report = proof.verify(loaded, runs.open_journal(loaded, read_only=True), stage, ["quotas"], "", output)
     (print_values if as_json else print_report)(report)
     raise typer.Exit(0 if report.compliant else 3)
 

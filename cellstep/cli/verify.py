@@ -31,7 +31,7 @@ def verify(
     Exit code 0 when all is as it should be, 3 when not, or when a node could not be asked.
     """
     loaded = reach_cloud(cloud)
-    report = proof.verify(loaded, runs.open_journal(loaded), stage, table or (), limit, output)
+    report = proof.verify(loaded, runs.open_journal(loaded, read_only=True), stage, table or (), limit, output)
     if as_json:
         print_values(report)
     else:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from cellstep.cli.output import reported
 from cellstep.cloud.load import load_cloud
 from cellstep.engine.journal import Journal
 
@@ -144,14 +145,15 @@ def test_a_second_operator_is_told_who_holds_the_cloud(cloud: Path):
     code = """
 import sys
 from pathlib import Path
-from cellstep.engine.lock import locked
-with locked(Path(sys.argv[1]), "run nova"):
+from cellstep.engine.journal import Journal
+from cellstep.engine.lock import Lock
+state = Path(sys.argv[1])
+with Lock(state / "lock").held(Journal(state / "journal.sqlite3"), "run nova"):
     print("held", flush=True)
     sys.stdin.read()
 """
-    lock = cloud / "state" / "lock"
     with subprocess.Popen(
-        [sys.executable, "-c", code, str(lock)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", code, str(cloud / "state")], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as holder:
         assert holder.stdout is not None
         assert holder.stdout.readline() == "held\n"
@@ -186,7 +188,9 @@ def test_resume_refuses_another_plan_than_the_run_began_with(cloud: Path):
     inventory = cloud / "inventory.yaml"
     text = inventory.read_text(encoding="utf-8")
     inventory.write_text(text.replace("compute: c01-n[01-02]", "compute: c01-n[01-03]"), encoding="utf-8")
-    assert "not those that run" in call(cloud, "resume", "--yes", expect=2)
+    said = call(cloud, "resume", "--yes", expect=2)
+    assert "+ c01-n03 in “Save a list of all guests” and" in said
+    assert "--accept-plan" in said
     inventory.write_text(text, encoding="utf-8")
     call(cloud, "resume", "--yes", expect=4)
 
@@ -198,10 +202,15 @@ def test_a_cell_whose_database_is_not_known_is_refused_before_anything_begins(cl
     assert "role database in cell02" in call(cloud, "run", "nova", "--yes", expect=2)
 
 
-def test_an_unexpected_error_is_one_line(cloud: Path):
+def test_an_unexpected_error_is_one_line(capsys: pytest.CaptureFixture[str]):
+    assert reported(lambda: 1 // 0) == 1
+    assert "unexpected error: ZeroDivisionError" in capsys.readouterr().err
+
+
+def test_a_journal_that_is_none_is_one_line(cloud: Path):
     (cloud / "state").mkdir()
     (cloud / "state" / "journal.sqlite3").write_text("this is no database, and long enough to be taken for one\n" * 40)
-    assert "unexpected error: DatabaseError" in call(cloud, "status", expect=1)
+    assert "cannot be used: file is not a database" in call(cloud, "status", expect=4)
 
 
 def test_what_a_limited_verification_was_asked_for_is_asked(cloud: Path):

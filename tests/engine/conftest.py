@@ -13,7 +13,7 @@ from cellstep.cloud.nodes import Node
 from cellstep.engine.context import Context, Options
 from cellstep.engine.dispatch import Errand, Outcome
 from cellstep.engine.journal import Journal
-from cellstep.engine.run import Engine
+from cellstep.engine.run import Crossing, Engine
 from cellstep.engine.steps import Nodes, Runbook, Step
 from tasks.binding import Binding
 
@@ -89,8 +89,13 @@ class Rehearsal:
         context = Context(self.cloud, self.journal, self.run, "nova", self.folder, self.cloud.nodes, self.options)
         recorder = Recorder()
         went = Went(dispatcher, recorder, context)
+
+        def confirm(crossing: Crossing) -> bool:
+            went.asked.append(crossing)
+            return self.confirmed
+
         try:
-            Engine(runbook, context, dispatcher, recorder, lambda _: self.confirmed).execute(runbook.steps)
+            Engine(runbook, context, dispatcher, recorder, confirm).execute(runbook.steps)
         except Exception as error:  # noqa: BLE001 - the test looks at it
             went.error = error
         return went
@@ -104,6 +109,7 @@ class Went:
     shown: Recorder
     context: Context
     error: Exception | None = None
+    asked: list[Crossing] = field(default_factory=list)
 
 
 @pytest.fixture(scope="session")

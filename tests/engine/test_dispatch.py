@@ -5,7 +5,7 @@ from collections import Counter
 import pytest
 from nornir.core.task import Result, Task
 
-from cellstep.engine.dispatch import Dispatcher
+from cellstep.engine.dispatch import Dispatcher, Errand
 from plugins.connections.errors import CommandTimeout, ConnectionLost, Unreachable
 from tasks.errors import Refused
 from tasks.holds import changed, skipped, unchanged
@@ -30,8 +30,7 @@ def test_each_node_starts_and_ends_once_even_when_the_dispatcher_is_left(cloud):
             by_role,
             cloud.nodes,
             what,
-            started=lambda host: started.update([host]),
-            ended=lambda host, outcome: ended.update([(host, outcome.state)]),
+            Errand(started=started.update, ended=lambda came: ended.update((host, came[host].state) for host in came)),
         )
     assert started == Counter(node.name for node in cloud.nodes)
     assert ended == Counter((node.name, "failed") for node in cloud.nodes)

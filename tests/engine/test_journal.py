@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from cellstep.engine.journal import Journal
-from cellstep.engine.lock import locked
+from cellstep.engine.lock import Lock
 from cellstep.errors import Locked
 
 
@@ -45,7 +45,7 @@ from cellstep.engine.journal import Journal
 journal = Journal(Path({str(path)!r}))
 run = journal.begin_run("nova", "r", "d", {{}})
 journal.begin_step(run, 1, "One", [("top", "a"), ("top", "b")])
-journal.start_host(run, "One", "a")
+journal.start_hosts(run, "One", {{"a": 1}})
 os.kill(os.getpid(), signal.SIGKILL)
 """
     ended = subprocess.run([sys.executable, "-c", code], check=False, timeout=60)
@@ -58,21 +58,23 @@ os.kill(os.getpid(), signal.SIGKILL)
 
 def test_a_rehearsal_leaves_no_trace(journal: Journal):
     run = journal.begin_run("nova", "r", "d", {})
-    journal.place_hold(run, "puppet", "a", {"enabled": True})
+    journal.place_holds(run, "nova", "Off", "puppet", {"a": {"enabled": True}})
     copy = Journal.rehearsal(journal.path)
     assert copy.open_holds("puppet") == {"a": {"enabled": True}}
-    copy.lift_hold("puppet", "a")
+    copy.lift_holds("puppet", ["a"])
     copy.begin_run("nova", "r", "d", {})
     assert journal.open_holds("puppet") == {"a": {"enabled": True}}
 
 
 def test_a_second_holder_is_told_who_the_first_is(tmp_path: Path):
-    path = tmp_path / "state" / "lock"
+    path, journal = tmp_path / "state" / "lock", Journal(tmp_path / "state" / "journal.sqlite3")
+    lock = Lock(path)
     code = f"""
 import sys
 from pathlib import Path
-from cellstep.engine.lock import locked
-with locked(Path({str(path)!r}), "run nova"):
+from cellstep.engine.journal import Journal
+from cellstep.engine.lock import Lock
+with Lock(Path({str(path)!r})).held(Journal(Path({str(journal.path)!r})), "run nova"):
     print("held", flush=True)
     sys.stdin.read()
 """
@@ -81,12 +83,14 @@ with locked(Path({str(path)!r}), "run nova"):
     ) as holder:
         assert holder.stdout is not None
         assert holder.stdout.readline() == "held\n"
-        with pytest.raises(Locked, match=f"run nova by .* pid {holder.pid}"), locked(path, "resume"):
+        with pytest.raises(Locked, match=f"run nova by .* pid {holder.pid}"), lock.held(journal, "resume"):
             pass
         assert json.loads(path.read_text())["pid"] == holder.pid
         holder.kill()
-    with locked(path, "resume"):
+    with lock.held(journal, "resume"):
         assert json.loads(path.read_text())["doing"] == "resume"
+    assert "had crashed: run nova by root" in journal.events()[0]["what"]
+    assert lock.holder() == (None, False)
 
 
 def test_resume_finds_the_run_that_is_not_complete_behind_newer_ones(journal: Journal):

@@ -1,16 +1,19 @@
 """The engine's laws, on scripted nodes."""
 
+import hashlib
 import threading
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from cellstep.engine.context import Options
 from cellstep.engine.dispatch import Outcome
-from cellstep.engine.journal import STATES
+from cellstep.engine.journal import STATES, Journal
 from cellstep.engine.run import Interrupted, account
-from cellstep.engine.steps import Finding, Nodes, Runbook, gate, hold, lift, step
-from cellstep.errors import CellstepError, Stopped
+from cellstep.engine.steps import Finding, Nodes, Runbook, gate, hold, lift, save, step
+from cellstep.errors import CellstepError, Stopped, TakenOver
+from tasks.binding import Command
 from tasks.holds import Hold
 from tests.engine.conftest import COMPUTES, EVERYBODY, Rehearsal
 
@@ -51,29 +54,44 @@ def test_every_node_of_a_step_is_counted_once(rehearsal: Rehearsal, cloud):
     assert went.shown.ended == [("One", {"ok": len(cloud.nodes)}, "")]
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+LOST = {"failed", "unreachable", "unknown"}
+
+
+def in_trouble(cloud, lost: dict[str, str]) -> bool:
+    """Whether nodes lost so far must stop a run with the budgets of the lab, one node of each kind in all."""
+    needed = {node.name for node in cloud.nodes if node.tier != "compute"}
+    failed = [host for host, state in lost.items() if state == "failed"]
+    return bool(needed & lost.keys()) or len(failed) > 1 or len(lost) - len(failed) > 1
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_accounting_adds_up_and_the_run_stops_just_when_it_must(rehearsal: Rehearsal, cloud, data):
-    """The counts sum up to the nodes whatever comes of them, and of misses only a compute node's lets the run go on."""
+    """The counts sum up to the nodes whatever comes of them; nothing is sent once a needed node or a budget is lost."""
     rehearsal.run = rehearsal.journal.begin_run("nova", "r", "d", {})
-    kinds = ["ok", "changed", "failed", "unreachable", "unknown", "skipped"]
-    states = {node.name: data.draw(st.sampled_from(kinds), node.name) for node in cloud.nodes}
+    kinds = ["ok", "changed", "skipped", *sorted(LOST)]
+    weights = [*["ok"] * data.draw(st.integers(0, 9)), *kinds]
+    states = {node.name: data.draw(st.sampled_from(weights), node.name) for node in cloud.nodes}
     went = rehearsal.go(
         [step("One", first, on=EVERYBODY), step("Two", second, on=EVERYBODY)],
         lambda task, host, _: Outcome(states[host], "") if task == "first" else OK,
     )
-    title, counts, _ = went.shown.ended[0]
+    _, counts, _ = went.shown.ended[0]
     assert sum(counts.values()) == len(cloud.nodes)
     assert set(counts) <= set(STATES)
-    missed = {name for name, state in states.items() if state in {"unreachable", "unknown"}}
-    needed = {node.name for node in cloud.nodes if node.tier != "compute"}
-    must_stop = "failed" in states.values() or missed & needed or len(missed) == len(states)
-    assert isinstance(went.error, Stopped) == bool(must_stop), title
-    if not must_stop:
-        assert {host for task, host in went.dispatcher.sent if task == "second"} == set(states) - missed
-        assert went.shown.ended[1][1] == {
-            state: count for state, count in [("ok", len(states) - len(missed)), ("unreachable", len(missed))] if count
-        }
+    sent = [host for task, host in went.dispatcher.sent if task == "first"]
+    lost: dict[str, str] = {}
+    for host in sent:
+        assert not in_trouble(cloud, lost), "sent to although the run must stop"
+        lost |= {host: states[host]} if states[host] in LOST else {}
+    assert isinstance(went.error, Stopped) == in_trouble(cloud, lost)
+    if in_trouble(cloud, lost):
+        assert counts.get("not_run", 0) == len(cloud.nodes) - len(sent)
+    else:
+        assert {host for task, host in went.dispatcher.sent if task == "second"} == set(states) - lost.keys()
+        here = {"ok": len(states) - len(lost), "quarantined": len(lost)}
+        assert went.shown.ended[1][1] == {state: count for state, count in here.items() if count}
+        assert rehearsal.journal.left_out(rehearsal.run).keys() == lost.keys()
 
 
 def test_a_step_without_nodes_says_why_or_stops(rehearsal: Rehearsal):
@@ -102,7 +120,7 @@ def test_resume_does_not_go_back_to_nodes_that_are_done(rehearsal: Rehearsal, cl
     assert bad in str(went.error)
     again = rehearsal.go(steps, all_ok)
     assert again.error is None
-    assert again.dispatcher.sent == [("first", bad)]
+    assert [host for _, host in again.dispatcher.sent] == [node.name for node in cloud.nodes[3:]]
     row = next(row for row in rehearsal.journal.hosts(rehearsal.run, "One") if row["host"] == bad)
     assert (row["state"], row["attempts"]) == ("ok", 2)
 
@@ -190,7 +208,7 @@ def test_an_interrupt_drains_and_what_was_not_sent_is_not_run(rehearsal: Rehears
 
 def test_the_point_of_no_return_is_not_crossed_without_consent(rehearsal: Rehearsal):
     rehearsal.confirmed = False
-    rehearsal.journal.place_hold(rehearsal.run, "thing", "top-infra01", {})
+    rehearsal.journal.place_holds(rehearsal.run, "nova", "Off", "thing", {"top-infra01": {}})
     went = rehearsal.go([lift("Open", HELD, on=EVERYBODY, no_return=True)], all_ok)
     assert isinstance(went.error, Stopped)
     assert went.dispatcher.sent == []
@@ -232,8 +250,7 @@ def test_a_gate_that_an_interrupt_kept_from_judging_is_not_done(rehearsal: Rehea
 
 def test_a_lift_ends_each_hold_as_its_node_answers(rehearsal: Rehearsal, cloud):
     """A crash in the middle of a lift must not leave holds open on nodes that are done, which resume passes over."""
-    for node in cloud.nodes:
-        rehearsal.journal.place_hold(rehearsal.run, "thing", node.name, {"was": "on"})
+    rehearsal.journal.place_holds(rehearsal.run, "nova", "Off", "thing", {n.name: {"was": "on"} for n in cloud.nodes})
 
     def script(_task, host, _arguments):
         if host == cloud.nodes[4].name:
@@ -256,16 +273,124 @@ def test_a_hold_is_one_attempt(rehearsal: Rehearsal):
     assert {row["attempts"] for row in rehearsal.journal.hosts(rehearsal.run)} == {1}
 
 
-def test_a_step_that_reaches_nobody_stops_the_run_also_when_they_were_lost_one_by_one(rehearsal: Rehearsal, cloud):
-    computes = [node.name for node in COMPUTES.choose(cloud.nodes)]
-
-    def script(task, host, _arguments):
-        lost = computes[:3] if task == "first" else computes
-        return Outcome("unreachable", "off") if host in lost else OK
-
-    went = rehearsal.go([step("One", first, on=COMPUTES), step("Two", second, on=COMPUTES)], script)
+def test_a_step_that_reaches_nobody_stops_the_run_within_any_budget(rehearsal: Rehearsal):
+    rehearsal.options = Options(budgets=("unreachable=100%", "unreachable-per-cell=100%"))
+    went = rehearsal.go([step("One", first, on=COMPUTES)], lambda *_: Outcome("unreachable", "off"))
     assert isinstance(went.error, Stopped)
     assert "none of its 4 nodes was reached" in str(went.error)
+
+
+def test_a_budget_holds_for_the_whole_run_and_is_kept_through_a_resume(rehearsal: Rehearsal, cloud):
+    """One node lost in each of two steps is two; past the budget nothing more is sent, and it says how to go on."""
+    computes = [node.name for node in COMPUTES.choose(cloud.nodes)]
+    lost = {"first": computes[0], "second": computes[1]}
+
+    def script(task, host, _arguments):
+        return Outcome("failed", "yum: no space") if lost.get(task) == host else OK
+
+    steps = [step("One", first, on=COMPUTES), step("Two", second, on=COMPUTES)]
+    went = rehearsal.go(steps, script)
+    assert isinstance(went.error, Stopped)
+    assert "2 failed of 4 compute nodes in all, 1 (2%) allowed by the budget failed;" in str(went.error)
+    assert f"lost here: {computes[1]}" in str(went.error)
+    assert went.shown.ended[1][1] == {"failed": 1, "quarantined": 1, "not_run": 2}
+    rehearsal.options = Options(budgets=("failed=2", "failed-per-cell=2"))
+    again = rehearsal.go(steps, script)
+    assert again.error is None
+    assert [host for _, host in again.dispatcher.sent] == computes[1:]
+    assert set(rehearsal.journal.left_out(rehearsal.run)) == set(computes[:2])
+    row = rehearsal.journal.quarantined()[computes[0]]
+    assert (row["title"], row["state"], row["reason"]) == ("One", "failed", "yum: no space")
+
+
+def test_a_node_left_unknown_is_tried_again_in_the_same_generation(rehearsal: Rehearsal, cloud):
+    """What was started then must be found again; after a known end it is a new try."""
+    host = cloud.nodes[0].name
+    steps = [step("One", first, on=Nodes("one", lambda nodes: nodes[:1]))]
+
+    def crash(*_):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        rehearsal.go(steps, crash)
+    went = rehearsal.go(steps, lambda *_: Outcome("failed", "no"))
+    bound = went.dispatcher.bound["first", host]
+    assert (bound.generation, bound.again, bound.step, bound.run) == (1, True, "One", rehearsal.run)
+    bound = rehearsal.go(steps, all_ok).dispatcher.bound["first", host]
+    assert (bound.generation, bound.again) == (2, False)
+
+
+def test_what_was_sent_is_kept_with_its_output(rehearsal: Rehearsal, cloud):
+    sent = Command.of("yum update", 1, 2.5, "x" * 5000)
+    rehearsal.go([step("One", first, on=EVERYBODY)], lambda *_: Outcome("changed", "", "", (sent,)))
+    rows = rehearsal.journal.commands(rehearsal.run, "One", cloud.nodes[0].name)
+    assert [(r["what"], r["exit_status"], r["seconds"], r["size"], r["generation"]) for r in rows] == [
+        ("yum update", 1, 2.5, 5000, 1)
+    ]
+    assert rows[0]["sha256"] == hashlib.sha256(b"x" * 5000).hexdigest()
+    assert (len(rows[0]["head"]), len(rows[0]["tail"])) == (1000, 2000)
+
+
+def test_a_holder_that_was_taken_over_from_journals_and_sends_nothing_more(rehearsal: Rehearsal, cloud):
+    rehearsal.journal.take_token()
+
+    def script(_task, host, _arguments):
+        if host == cloud.nodes[2].name:
+            Journal(rehearsal.journal.path).take_token()
+        return CHANGED
+
+    went = rehearsal.go([step("One", first, on=EVERYBODY)], script)
+    assert isinstance(went.error, TakenOver)
+    assert len(went.dispatcher.sent) == 3
+    states = [row["state"] for row in Journal(rehearsal.journal.path).hosts(rehearsal.run)]
+    assert states[:4] == ["changed", "changed", "unknown", "not_run"]
+
+
+def test_a_node_that_says_we_are_fenced_ends_the_run(rehearsal: Rehearsal):
+    went = rehearsal.go([step("One", first, on=EVERYBODY)], lambda *_: Outcome("failed", "taken over", fenced=True))
+    assert isinstance(went.error, TakenOver)
+    assert {row["state"] for row in rehearsal.journal.hosts(rehearsal.run)} == {"unknown", "not_run"}
+
+
+def test_a_gate_that_blocks_is_passed_only_knowingly(rehearsal: Rehearsal):
+    """The reason goes to the journal; another gate's override does not help."""
+
+    def judge(_context, _results):
+        return [Finding("old RPMs", blocking=True), Finding("by the way", blocking=False)]
+
+    steps = [gate("Gate", first, on=EVERYBODY, judge=judge, per_node=lambda *_: {})]
+    rehearsal.options = Options(overrides={"Another": "why not"})
+    assert isinstance(rehearsal.go(steps, all_ok).error, Stopped)
+    rehearsal.options = Options(overrides={"Gate": "known: ticket 17"})
+    assert rehearsal.go(steps, all_ok).error is None
+    found = rehearsal.journal.findings(rehearsal.run)
+    assert [(f["text"], f["overridden"]) for f in found] == [("old RPMs", "known: ticket 17"), ("by the way", "")]
+    assert "past the gate “Gate” with 1 finding(s): known: ticket 17" in rehearsal.journal.events()[-1]["what"]
+
+
+def test_the_operator_is_asked_at_each_gate_that_has_something_after_it(rehearsal: Rehearsal):
+    def nothing(_context, _results):
+        return []
+
+    steps = [
+        save("Save", first, on=EVERYBODY, judge=nothing, per_node=lambda *_: {}),
+        gate("Gate", first, on=EVERYBODY, judge=nothing, per_node=lambda *_: {}),
+        step("One", second, on=EVERYBODY),
+        lift("Open", HELD, on=EVERYBODY, no_return=True),
+        gate("Last", first, on=EVERYBODY, judge=nothing, per_node=lambda *_: {}),
+    ]
+    went = rehearsal.go(steps, all_ok)
+    assert [(c.step.title, c.no_return, c.ahead) for c in went.asked] == [
+        ("Gate", False, ("One", "Open")),
+        ("Open", True, ("Open", "Last")),
+    ]
+
+
+def test_new_nodes_of_an_accepted_plan_get_the_steps_that_are_done(rehearsal: Rehearsal, cloud):
+    known = Nodes("some", lambda nodes: nodes[:3])
+    rehearsal.go([step("One", first, on=known), step("Two", second, on=known)], all_ok)
+    again = rehearsal.go([step("One", first, on=EVERYBODY), step("Two", second, on=known)], all_ok)
+    assert again.dispatcher.sent == [("first", node.name) for node in cloud.nodes[3:]]
 
 
 def test_the_digest_of_a_plan_knows_its_nodes(cloud):
