@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from tests.support.labs import TestLab, lab_up
+from tests.support.snapshot import differences
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(600)]
 
@@ -99,6 +100,16 @@ def test_without_rabbitmq_services_run_and_do_not_report(lab: TestLab) -> None:
     eventually(lab, CONTROLLER, f'[ "$(mysql -BNe "{AGE}")" -lt 6 ]')
 
 
+def test_a_frozen_heartbeat_stays_frozen_over_a_restart(lab: TestLab) -> None:
+    """A service that runs and works, and whose row in the services table grows stale, until the fault is cleared."""
+    lab.fault(COMPUTE, "frozen-heartbeat")
+    lab.on(COMPUTE, f"service {SERVICE} restart")
+    eventually(lab, CONTROLLER, f'[ "$(mysql -BNe "{AGE}")" -ge 10 ]')
+    lab.on(COMPUTE, f"service {SERVICE} status")
+    lab.clear(COMPUTE)
+    eventually(lab, CONTROLLER, f'[ "$(mysql -BNe "{AGE}")" -lt 6 ]')
+
+
 def test_puppet_does_nothing_while_it_is_disabled(lab: TestLab) -> None:
     """A promoted repository reaches a node with a run of Puppet, and not before."""
     assert "no repository nothing" in lab.on(INFRA, "promote-repository nothing", expect=1)
@@ -126,11 +137,10 @@ def test_a_repository_that_is_moved_back_leaves_the_node(lab: TestLab) -> None:
     assert "no longer on the master branch" in lab.on(INFRA, "promote-repository --back havana")
     assert "is not on the master branch" in lab.on(INFRA, "promote-repository --back havana")
     assert lab.on(INFRA, "promote-repository --list") == ""
-    lab.on(COMPUTE, f"rm {PUPPET_LOCK}; puppet-run")
+    lab.on(COMPUTE, f"cp /etc/yum.repos.d/havana.repo /root; rm {PUPPET_LOCK}; puppet-run; {DISABLE}")
     assert "havana" not in lab.on(COMPUTE, "yum -q repolist")
     lab.on(INFRA, "promote-repository havana")
-    lab.on(COMPUTE, f"puppet-run; {DISABLE}")
-    assert "havana" in lab.on(COMPUTE, "yum -q repolist")
+    lab.on(COMPUTE, "mv /root/havana.repo /etc/yum.repos.d")
 
 
 def test_dumps_of_the_old_schema_are_kept(lab: TestLab) -> None:
@@ -141,6 +151,45 @@ def test_dumps_of_the_old_schema_are_kept(lab: TestLab) -> None:
             "mysqldump --opt --single-transaction --add-drop-database --databases nova | gzip > /root/nova.sql.gz;"
             f' mysql -BNe "{CHECKSUMS}" > /root/checksums; grep -c nova.instances /root/checksums',
         )
+
+
+def test_a_dump_can_be_held_up_in_its_middle(lab: TestLab) -> None:
+    """For kills: the file has a beginning and no end until the pause is over."""
+    lab.on(
+        INFRA,
+        "echo 300 > /etc/lab/mysqldump-pause; (setsid mysqldump nova > /root/slow.sql; echo $? > /root/slow.status) &"
+        " while ! pgrep -fx 'sleep 300' > /dev/null; do sleep 0.1; done; rm /etc/lab/mysqldump-pause;"
+        " grep 'MariaDB dump' /root/slow.sql && ! grep 'Dump completed' /root/slow.sql"
+        " && kill $(pgrep -fx 'sleep 300')",
+    )
+    eventually(lab, INFRA, "grep -qx 0 /root/slow.status")
+    lab.on(INFRA, "tail -n 1 /root/slow.sql | grep 'Dump completed'; zcat /root/nova.sql.gz | head -n 1")
+
+
+def test_an_update_can_be_held_up_in_its_middle(lab: TestLab) -> None:
+    """For kills: with the pause a transaction stands still where a package is there in both versions."""
+    client = "yum -y -q update 'python-*client'"
+    before = lab.snapshot(OTHER_TOP)
+    lab.on(OTHER_TOP, f"echo 300 > /etc/lab/yum-pause; {client}; ! pgrep -fx 'sleep 300'")
+    assert before[OTHER_TOP]["counters"] == {"boots": 1, "yum install begun": 1, "yum install": 1}
+    assert {line.partition(": ")[0] for line in differences(before, lab.snapshot(OTHER_TOP)) if "counters" in line} == {
+        f"{OTHER_TOP} counters yum update",
+        f"{OTHER_TOP} counters yum update begun",
+    }
+    lab.on(OTHER_TOP, "monit unmonitor all; (setsid yum -y update kernel python-nova > /root/update.log 2>&1 &)")
+    eventually(lab, OTHER_TOP, "pgrep -fx 'sleep 300' > /dev/null")
+    middle = lab.snapshot(OTHER_TOP)[OTHER_TOP]
+    assert {"python-nova-2013.1.4-1.el6.noarch", "python-nova-2013.2.1-1.el6.noarch"} <= set(middle["nevras"])
+    assert (middle["counters"]["yum update begun"], middle["counters"]["yum update"]) == (2, 1)
+    lab.on(OTHER_TOP, "rm /etc/lab/yum-pause; kill $(pgrep -fx 'sleep 300')")
+    eventually(lab, OTHER_TOP, "grep -q ^Complete! /root/update.log")
+    after = lab.snapshot(OTHER_TOP)[OTHER_TOP]
+    assert "python-nova-2013.1.4-1.el6.noarch" not in after["nevras"]
+    assert after["counters"]["yum update"] == 2
+    # Back, for what follows.
+    lab.on(OTHER_TOP, "rpm -e $(rpm -q kernel | tail -n 1)")
+    lab.on(OTHER_TOP, "yum -y -q downgrade $(rpm -qa --qf '%{NAME}-2013.1.4-1.el6\\n' '*nova*' | grep -v client)")
+    lab.on(OTHER_TOP, "for s in api cells consoleauth novncproxy; do service openstack-nova-$s start; done")
 
 
 def test_an_update_under_a_running_service_breaks_it(lab: TestLab) -> None:
@@ -266,3 +315,19 @@ def test_without_the_new_kernel_the_old_one_is_booted(lab: TestLab) -> None:
     assert lab.on(COMPUTE, "uname -r").startswith("2.6.32-431.5.1.el6.")
     reboot(lab, COMPUTE)
     assert lab.on(COMPUTE, "uname -r").startswith("2.6.32-431.el6.")
+
+
+def test_a_snapshot_counts_what_happened_to_a_host(lab: TestLab) -> None:
+    """Boots, transactions and syncs, each as often as this story did them."""
+    found = lab.snapshot(COMPUTE, INFRA)
+    assert found[COMPUTE]["counters"] == {
+        "boots": 3,
+        **{f"yum {command}{state}": 1 for command in ("install", "update", "downgrade") for state in ("", " begun")},
+    }
+    assert found[INFRA]["counters"]["db syncs"] == 1
+    assert found[INFRA]["databases"] == {"nova": "161", "cinder": "9"}
+    assert found[INFRA]["haproxy"].keys() == {f"nova-api/{TOP}", f"nova-api/{OTHER_TOP}"}
+    assert found[COMPUTE]["puppet"] == "disabled: test"
+    assert found[COMPUTE]["services"][SERVICE] == "running on"
+    lab.fault(COMPUTE, "power-off")
+    assert lab.snapshot(COMPUTE)[COMPUTE].keys() == {"unreachable"}

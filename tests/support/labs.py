@@ -20,6 +20,7 @@ from lab.handle import ssh_command
 from lab.progress import Progress
 from lab.spec import LabSpec
 from lab.state import LabFolder
+from tests.support.snapshot import Snapshot, take
 
 CELLSTEP = [sys.executable, "-P", "-m", "cellstep"]
 
@@ -67,13 +68,17 @@ class TestLab:
         """Its hosts."""
         return LabFolder(self.name).complete().spec
 
-    def fault(self, host: str, kind: str) -> None:
+    def fault(self, host: str, kind: str, amount: int | None = None) -> None:
         """Give a host a fault."""
-        place(control.machine(self.name, host), kind)
+        place(control.machine(self.name, host), kind, amount)
 
     def clear(self, host: str) -> None:
         """Undo every fault of a host; it is up afterwards."""
         clear(control.machine(self.name, host))
+
+    def snapshot(self, *hosts: str) -> Snapshot:
+        """What an upgrade leaves on these hosts, or on all: see `tests.support.snapshot.take` and `differences`."""
+        return take(self.spec, hosts)
 
     def sql(self, host: str, statement: str) -> str:
         """Run SQL on a database host, as root by its socket."""
