@@ -151,6 +151,33 @@ class Site:
             "undo": context.output / self.component / "quota-undo.sql",
         }
 
+    # Quarantine
+
+    def in_quarantine(self, context: Context, node: Node) -> Mapping[str, Any]:
+        """The quarantined compute nodes of the database's cell."""
+        return {"database": self.database, "hosts": sorted(self._quarantined(context, node))}
+
+    def scheduling(self, context: Context, node: Node) -> Mapping[str, Any]:
+        """Which of them to disable, with the reason, and which to enable: those that this run has caught up.
+
+        Only one that was enabled before us is touched.
+        """
+        ours = {host: row for host, row in self._quarantined(context, node).items() if row["was_disabled"] == 0}
+        caught_up = {node.name for node in context.present()}
+        return {
+            "database": self.database,
+            "disable": {
+                host: f"missed “{row['title']}” of run {row['run']}"
+                for host, row in ours.items()
+                if host not in caught_up
+            },
+            "enable": sorted(ours.keys() & caught_up),
+        }
+
+    @staticmethod
+    def _quarantined(context: Context, node: Node) -> dict[str, dict[str, Any]]:
+        return {host: row for host, row in context.journal.quarantined().items() if row["cell"] == node.cell}
+
     # Evidence
 
     def asking(self, *tables: str, patient: bool = False) -> Arguments:

@@ -39,6 +39,12 @@ def save_guests(context: Context, results: Mapping[str, Evidence]) -> list[Findi
     return _keep(context, "guests", guest_rows(context.nodes, _answers(results)))
 
 
+def note_disabled(context: Context, results: Mapping[str, Mapping[str, bool]]) -> list[Finding]:
+    """Keep how quarantined nodes' nova-compute stands, so that one that was disabled before is never enabled."""
+    context.journal.note_disabled({host: was for hosts in results.values() for host, was in hosts.items()})
+    return []
+
+
 def _keep(context: Context, name: str, rows: list[Any]) -> list[Finding]:
     if not context.options.dry_run:
         save_baseline(context.output, name, rows)

@@ -33,7 +33,7 @@ from cellstep.stages.choices import (
     TOP_NODES,
     TOP_QUEUES,
 )
-from tasks import checkout, databases, evidence, loadbalancer, packages, puppet, rabbitmq, reboot
+from tasks import checkout, databases, evidence, loadbalancer, packages, puppet, rabbitmq, reboot, scheduling
 from tasks.loadbalancer import FENCE
 from tasks.monitoring import RESTARTS_AND_ALARMS
 from tasks.services import DAEMONS, RABBITMQ
@@ -99,6 +99,11 @@ def runbook(cloud: Cloud) -> Runbook:
         lift("Enable monitoring and alarms on all nodes", RESTARTS_AND_ALARMS, on=EVERY_NODE, **site.monitoring),
         lift("Enable Puppet on all nodes", puppet.AGENT, on=EVERY_NODE, **site.puppet),
         lift("Lift the hold on Puppet automatic software updating", puppet.UPDATES, on=EVERY_NODE, **site.updates),
+
+        save("Note how quarantined compute nodes stand in the services table", scheduling.standing, on=DATABASES,
+             per_node=site.in_quarantine, judge=gates.note_disabled),
+        step("Disable nova-compute of quarantined nodes in the services table, enable it where one was caught up",
+             scheduling.settle, on=DATABASES, per_node=site.scheduling, bystanders=True),
 
         step("Check that user requests are still blocked, now that Puppet runs again", loadbalancer.still_fenced,
              on=BALANCERS, when_empty="no load balancer: nothing is blocked", per_node=site.fenced, **site.fence,
