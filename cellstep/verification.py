@@ -26,6 +26,15 @@ CLIENTS = "clients"
 """The component that is updated with every stage on the compute nodes (the seed's pass with mcollective)."""
 
 
+BACKOUT = "-backout"
+"""The end of the name of a stage that goes back: what was before is what should be."""
+
+
+def component_of(stage: str) -> str:
+    """The component of a stage, or of the stage that goes back from it."""
+    return stage.removesuffix(BACKOUT)
+
+
 @dataclass
 class Answers:
     """What the nodes answered, and who did not.
@@ -91,7 +100,7 @@ def ask(
     dispatcher: Dispatcher, cloud: Cloud, component: str, nodes: Sequence[Node], tables: Collection[str]
 ) -> Answers:
     """Ask the nodes for what the tables need; nothing is changed."""
-    questions = {node.name: wanted(cloud, component, node, tables) for node in nodes}
+    questions = {node.name: wanted(cloud, component_of(component), node, tables) for node in nodes}
     asked = [node for node in nodes if questions[node.name]]
     outcomes = dispatcher.send(gather, asked, {node.name: {"wanted": questions[node.name]} for node in asked})
     answers = Answers()
@@ -112,34 +121,49 @@ class Baseline:
         volumes: rows of `tasks.databases.volumes`.
         guests: rows of `guest_rows`.
         packages: host, package, installed, of the release's packages.
+        systems: what is installed and runs on which hosts: hosts, kernel (`uname -r`), packages (name to versions).
+        quotas: one row: the quota usage, as `tasks.quotas.read` gives it.
     """
 
     volumes: Sequence[Mapping[str, Any]] | None = None
     guests: Sequence[Mapping[str, Any]] | None = None
     packages: Sequence[Mapping[str, Any]] | None = None
+    systems: Sequence[Mapping[str, Any]] | None = None
+    quotas: Sequence[Mapping[str, Any]] | None = None
 
     @classmethod
     def find(cls, journal: Journal, stage: str, folder: Path) -> "Baseline":
         """What was saved before the upgrade: by the run with this folder, or before it.
 
-        Of the runs since the last complete one (it included, when it is the newest) the oldest counts, table by table:
-        one that was begun afresh, or in the middle, found a cloud that was half upgraded already.
+        Of the runs since the last complete one (it included, when it is the newest) the oldest counts, table by table
+        (packages and systems node by node, those of limited runs too: a node may have been away at first):
+        one that was begun afresh, or in the middle, found a cloud that was half upgraded already. A run that was backed
+        out ends the upgrade as a complete one does.
         """
         since: list[Path] = []
-        for run in journal.runs(stage):
-            if run.options.get("limit") and Path(run.output) == folder:
+        partly: list[Path] = []
+        for run in journal.runs(component_of(stage)):
+            limited, single = run.options.get("limit"), run.options.get("step")
+            if limited and Path(run.output) == folder:
                 return cls._load(folder)
-            if run.options.get("limit") or run.options.get("step"):
-                continue
-            if since and run.state == "complete":
-                break
-            since.append(Path(run.output))
+            if not (limited or single):
+                if since and run.state in {"complete", "backed-out"}:
+                    break
+                since.append(Path(run.output))
+            partly.append(Path(run.output))
         oldest_first = [cls._load(each) for each in reversed(since)]
+        with_parts = [cls._load(each) for each in reversed(partly)]
 
         def first(name: str) -> Any:
             return next((rows for each in oldest_first if (rows := getattr(each, name)) is not None), None)
 
-        return cls(first("volumes"), first("guests"), first("packages"))
+        return cls(
+            first("volumes"),
+            first("guests"),
+            _merged(with_parts, "packages"),
+            _merged(with_parts, "systems"),
+            first("quotas"),
+        )
 
     @classmethod
     def _load(cls, folder: Path) -> "Baseline":
@@ -147,7 +171,29 @@ class Baseline:
             path = folder / "before" / f"{name}.json"
             return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
 
-        return cls(rows("volumes"), rows("guests"), rows("packages"))
+        return cls(rows("volumes"), rows("guests"), rows("packages"), rows("systems"), rows("quotas"))
+
+
+def _merged(oldest_first: Sequence[Baseline], name: str) -> list[Mapping[str, Any]] | None:
+    """Rows of the oldest list that has them, node by node; None where there is no list."""
+    merged: list[Mapping[str, Any]] | None = None
+    known: set[str] = set()
+    for baseline in oldest_first:
+        rows = getattr(baseline, name)
+        if rows is None:
+            continue
+        fresh = [_only(row, known) for row in rows]
+        merged = [*(merged or []), *(row for row in fresh if row)]
+        known.update(host for row in fresh if row for host in row.get("hosts", (row.get("host"),)))
+    return merged
+
+
+def _only(row: Mapping[str, Any], known: set[str]) -> Mapping[str, Any]:
+    """The row without the hosts that are known; empty where nothing is left of it."""
+    if "hosts" not in row:
+        return {} if row["host"] in known else row
+    hosts = [host for host in row["hosts"] if host not in known]
+    return {**row, "hosts": hosts} if hosts else {}
 
 
 def save_baseline(folder: Path, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -155,6 +201,17 @@ def save_baseline(folder: Path, name: str, rows: Sequence[Mapping[str, Any]]) ->
     path = folder / "before" / f"{name}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(list(rows), indent=1, default=str) + "\n", encoding="utf-8")
+
+
+def system_rows(evidence: Mapping[str, Evidence]) -> list[dict[str, Any]]:
+    """Kernel and packages of the nodes: one row for all that are alike, and in a cloud most are."""
+    alike: dict[str, dict[str, Any]] = {}
+    for host, answer in evidence.items():
+        if answer.facts:
+            system = {"kernel": answer.facts.kernel, "packages": answer.facts.packages}
+            row = alike.setdefault(json.dumps(system, sort_keys=True), {"hosts": [], **system})
+            row["hosts"].append(host)
+    return list(alike.values())
 
 
 def guest_rows(nodes: Sequence[Node], answers: Answers) -> list[dict[str, Any]]:
@@ -206,7 +263,8 @@ class _Tables:
     def __init__(
         self, cloud: Cloud, component: str, nodes: Sequence[Node], answers: Answers, baseline: Baseline
     ) -> None:
-        self.cloud, self.component, self.answers, self.baseline = cloud, component, answers, baseline
+        self.cloud, self.component, self.answers, self.baseline = cloud, component_of(component), answers, baseline
+        self.back = component.endswith(BACKOUT)
         self.nodes = [node for node in nodes if node.tier is not None]
         self.unreachable = {node.name for node in nodes if node.name not in answers.evidence}
 
@@ -223,10 +281,15 @@ class _Tables:
     def rpms(self) -> "pd.DataFrame":
         from reports.tables import rpms  # noqa: PLC0415 - brings pandas
 
+        before: dict[str, dict[str, str]] = {}
+        for row in self.baseline.packages or ():
+            before.setdefault(row["host"], {})[row["package"]] = row["installed"]
         expected: list[dict[str, str]] = [
             {"cell": node.cell, "host": node.name, "role": str(node.tier), "package": package, "expected": evr}
             for node in self.nodes
-            for package, evr in packages_of(self.cloud, self.component, node).items()
+            for package, evr in (
+                before.get(node.name, {}) if self.back else packages_of(self.cloud, self.component, node)
+            ).items()
         ]
         names = {row["package"] for row in expected}
         installed = [
@@ -274,9 +337,19 @@ class _Tables:
         return volumes.table(self._frame(self.baseline.volumes or []), self._frame(after))
 
     def quotas(self) -> "pd.DataFrame":
+        read = next(evidence.quotas for _, evidence in self._evidence() if evidence.quotas is not None)
+        rows = self._quotas(read)
+        if self.back and self.baseline.quotas:
+            # Odd as it was before the upgrade: the back-out has brought back exactly that.
+            columns = [column for column in rows.columns if column != "status"]
+            was = set(self._quotas(self.baseline.quotas[0])[columns].itertuples(index=False, name=None))
+            same = rows.apply(lambda row: tuple(row[columns]) in was, axis=1)
+            rows.loc[same & (rows["status"] != "ok"), "status"] = "as before"
+        return rows
+
+    def _quotas(self, read: Mapping[str, Any]) -> "pd.DataFrame":
         from reports.tables import quotas  # noqa: PLC0415 - brings pandas
 
-        read = next(evidence.quotas for _, evidence in self._evidence() if evidence.quotas is not None)
         usages, actual, reservations = (self._frame(read[name]) for name in ("usages", "actual", "reservations"))
         return quotas.table(usages, actual, reservations, per_user=read["per_user"])
 

@@ -7,6 +7,7 @@ import typer
 from cellstep import __version__
 from cellstep.cli import lab as lab_commands
 from cellstep.cli import preflight, quota, run, verify
+from cellstep.cli.backout import backout
 from cellstep.cli.config import app as config_app
 from cellstep.cli.exec import exec_
 from cellstep.cli.inventory import inventory
@@ -44,6 +45,7 @@ app.command(rich_help_panel=UPGRADE)(run.plan)
 app.command(rich_help_panel=UPGRADE)(preflight.preflight)
 app.command(rich_help_panel=UPGRADE)(run.run)
 app.command(rich_help_panel=UPGRADE)(run.resume)
+app.command(rich_help_panel=UPGRADE)(backout)
 app.command(rich_help_panel=UPGRADE)(run.status)
 app.command(rich_help_panel=UPGRADE)(verify.verify)
 app.add_typer(quota.app, name="quota", rich_help_panel=UPGRADE)

@@ -229,6 +229,7 @@ class Promotion(_Strict):
     on: Line = Field(description="the node to run it on")
     command: Line = Field(description="the command")
     already: Maybe = Field(default="", description="command that ends with 0 when it was promoted already")
+    undo: Maybe = Field(default="", description="command that moves it back, for a back-out")
 
 
 class RepositoryConfig(_Strict):

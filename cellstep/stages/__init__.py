@@ -5,18 +5,23 @@ from collections.abc import Callable
 from cellstep.cloud.load import Cloud
 from cellstep.engine.steps import Runbook
 from cellstep.errors import UsageError
-from cellstep.stages import nova
+from cellstep.stages import nova, nova_backout
 
 STAGES: dict[str, Callable[[Cloud], Runbook]] = {"nova": nova.runbook}
 """Stage name to what makes its runbook for a cloud. A new stage is a module here, and a line in this table."""
 
 
+BACKOUTS: dict[str, Callable[[Cloud], Runbook]] = {"nova-backout": nova_backout.runbook}
+"""The ways back, by the same rule; `cellstep backout` begins them."""
+
+
 def runbook_of(stage: str, cloud: Cloud) -> Runbook:
-    """The runbook of a stage.
+    """The runbook of a stage, or of the way back from it.
 
     Raises:
         UsageError: there is no such stage.
     """
-    if stage not in STAGES:
+    known = STAGES | BACKOUTS
+    if stage not in known:
         raise UsageError(f"there is no stage “{stage}”; the stages are: {', '.join(STAGES)}")
-    return STAGES[stage](cloud)
+    return known[stage](cloud)

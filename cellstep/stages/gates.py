@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 from cellstep.engine.context import Context
 from cellstep.engine.steps import Finding
-from cellstep.verification import Answers, Baseline, guest_rows, save_baseline, tables_of
+from cellstep.verification import BACKOUT, Answers, Baseline, guest_rows, save_baseline, system_rows, tables_of
+from cellstep.wayback import Upgrade
 from tasks.evidence import Evidence
 
 if TYPE_CHECKING:
@@ -16,13 +17,17 @@ SHOWN = 5
 
 
 def save_volumes(context: Context, results: Mapping[str, Evidence]) -> list[Finding]:
-    """Keep the volume list for the comparison afterwards."""
+    """Keep the volume list for the comparison afterwards, and the quota usage for the way back."""
+    _keep(context, "quotas", [evidence.quotas for evidence in results.values() if evidence.quotas is not None])
     rows = [row for evidence in results.values() for row in evidence.volumes or ()]
     return _keep(context, "volumes", rows)
 
 
 def save_packages(context: Context, results: Mapping[str, Evidence]) -> list[Finding]:
-    """Keep the versions of the release's packages, to prove later that nothing was upgraded too early."""
+    """Keep the versions of the release's packages, to prove later that nothing was upgraded too early.
+
+    And all of the nodes' packages and kernels, for the way back.
+    """
     names = {name for component in context.cloud.release.components.values() for name in component.packages}
     rows = [
         {"host": host, "package": package, "installed": evrs[-1]}
@@ -31,6 +36,7 @@ def save_packages(context: Context, results: Mapping[str, Evidence]) -> list[Fin
         for package, evrs in evidence.facts.packages.items()
         if package in names
     ]
+    _keep(context, "systems", system_rows(results))
     return _keep(context, "packages", rows)
 
 
@@ -101,6 +107,71 @@ def quotas_counted(context: Context, results: Mapping[str, Evidence]) -> list[Fi
     return [Finding(f"{text}; `cellstep quota repair {STAGE}` shows the SQL, `--apply` writes it", blocking=False)]
 
 
+# Back-out
+
+
+def way_back_is_open(context: Context, _results: Mapping[str, Evidence]) -> list[Finding]:
+    """There must be an upgrade to go back from, its point of no return not crossed, and its dumps at hand."""
+    upgrade = _upgrade(context)
+    why = upgrade.closed() if upgrade else f"there is no run of {STAGE} to go back from"
+    return [Finding(why, blocking=True)] if why else []
+
+
+def _upgrade(context: Context) -> Upgrade | None:
+    from cellstep.stages.nova import runbook  # noqa: PLC0415 - the runbook is made of these gates
+
+    return Upgrade.find(context.cloud, context.journal, runbook(context.cloud))
+
+
+def brought_back(context: Context, results: Mapping[str, Evidence]) -> list[Finding]:
+    """Every node must have exactly the packages and the kernel of before, every restored database its version."""
+    rpms = _bad(context, results, "rpms", only={node.name for node in context.present()}, stage=STAGE + BACKOUT)
+    found = _findings(
+        rpms, "host", lambda row: f"{row['package']} is {row['status']}: {row['installed'] or 'not there'}", True
+    )
+    for row in _baseline(context).systems or ():
+        for host in row["hosts"]:
+            facts = results[host].facts if host in results else None
+            if facts and facts.kernel != row["kernel"]:
+                found.append(Finding(f"{host}: runs kernel {facts.kernel}, not {row['kernel']} as before", True))
+    schema = context.cloud.release.components[STAGE].databases[0]
+    upgrade = _upgrade(context)
+    touched = upgrade.synced() if upgrade else set()
+    for node in context.witnesses():
+        for database, head in (results[node.name].heads if node.name in results else {}).items():
+            if node.cell in touched and head not in schema.start:
+                start = " or ".join(map(str, schema.start))
+                found.append(Finding(f"{node.name}: database {database} is at version {head}, not at {start}", True))
+    return found
+
+
+def guests_kept_and_no_more(context: Context, results: Mapping[str, Evidence]) -> list[Finding]:
+    """No guest may be lost or restarted; one that came meanwhile is in no restored database, and is reported."""
+    found = guests_kept(context, results)
+    before = {row["uuid"] for row in _baseline(context).guests or ()}
+    for row in guest_rows(context.nodes, _answers(results)):
+        if before and row["uuid"] not in before:
+            text = f"{row['host']}: guest {row['uuid']} came during the upgrade, and no database knows it: end it there"
+            found.append(Finding(text, blocking=False))
+    return found
+
+
+def quotas_as_before(context: Context, results: Mapping[str, Evidence]) -> list[Finding]:
+    """The quota usage should be what the instances say, or as it was before; reported, not blocking."""
+    bad = _bad(context, results, "quotas", stage=STAGE + BACKOUT)
+    counts = ", ".join(f"{n} {status}" for status, n in bad["status"].value_counts().items())
+    return [Finding(f"the quota usage is neither right nor as before: {counts}", blocking=False)] if counts else []
+
+
+def close_upgrade(context: Context, results: Mapping[str, Evidence]) -> list[Finding]:
+    """Every service must still be well; then the upgrade's run counts as backed out, and `resume` leaves it alone."""
+    found = services_up(context, results)
+    upgrade = _upgrade(context)
+    if upgrade and not context.options.dry_run and not any(finding.blocking for finding in found):
+        upgrade.close(context.run)
+    return found
+
+
 def _nothing_saved(context: Context, what: str) -> list[Finding]:
     """A dry run saves no list, so it has nothing to say here."""
     if context.options.dry_run:
@@ -117,14 +188,18 @@ def _answers(results: Mapping[str, Evidence]) -> Answers:
 
 
 def _bad(
-    context: Context, results: Mapping[str, Evidence], table: str, only: Collection[str] | None = None
+    context: Context,
+    results: Mapping[str, Evidence],
+    table: str,
+    only: Collection[str] | None = None,
+    stage: str = STAGE,
 ) -> "pd.DataFrame":
     """The rows of a table that are not compliant, of these hosts only if named."""
     from reports.tables import findings  # noqa: PLC0415 - brings pandas, 0.6 s
 
     nodes = [node for node in context.nodes if node.name in results]
     baseline = _baseline(context)
-    frame = tables_of(context.cloud, STAGE, nodes, _answers(results), baseline, [table])[table]
+    frame = tables_of(context.cloud, stage, nodes, _answers(results), baseline, [table])[table]
     if table == "quotas" or only is None:
         return findings(table, frame)
     return findings(table, frame[frame["host"].isin(list(only))])

@@ -47,7 +47,7 @@ def runbook(cloud: Cloud) -> Runbook:
     site = Site(cloud, "nova")
     nova, release, ask = site.packages, site.release_packages, evidence.gather
     return Runbook("nova", (
-        save("Save a list of all volumes", ask, on=TOP_DATABASE, per_node=site.asking("volumes"),
+        save("Save a list of all volumes", ask, on=TOP_DATABASE, per_node=site.asking("volumes", "quotas"),
              judge=gates.save_volumes, section="Before the dark time"),
         save("Save a list of all guests", ask, on=COMPUTE_NODES, per_node=site.asking("guests"),
              judge=gates.save_guests),

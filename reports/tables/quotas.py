@@ -3,7 +3,7 @@
 A row's identity is project, user and resource. Status, the first that applies: `orphan` (project_id is
 NULL), `duplicate` (more than one live row for the identity), `missing` (something is in use and there is no
 row: in_use is empty), `wrong` (in_use differs), `leaked` (only reserved differs from the live reservations),
-`ok`.
+`ok`. After a back-out a row that was as odd before the upgrade is `as before`.
 """
 
 from typing import Any
@@ -25,7 +25,7 @@ COLUMNS = [
     "status",
 ]
 STATUS = "status"
-GOOD = {"ok"}
+GOOD = {"ok", "as before"}
 WARN = {"leaked"}
 RESOURCES = ("instances", "cores", "ram", "security_groups", "floating_ips", "fixed_ips")
 _IDENTITY = ["project_id", "user_id", "resource"]
