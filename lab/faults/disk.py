@@ -35,13 +35,13 @@ def empty_var(machine: Machine) -> None:
     upper = machine.outside() / "var/upper"
     if upper.exists():
         (upper / _FILLER).unlink(missing_ok=True)
-        _merge(upper, machine.root() / "var")
+        merge(upper, machine.root() / "var")
     machine.in_mounts(
         'for m in disk var; do if mountpoint -q "$FOLDER/$m"; then umount --lazy "$FOLDER/$m"; fi; done\n'
     )
 
 
-def _merge(upper: Path, target: Path) -> None:
+def merge(upper: Path, target: Path) -> None:
     """Bring an overlay's upper layer into the folder it lay upon: a 0/0 device there means deleted."""
     for entry in upper.iterdir():
         there = target / entry.name
@@ -53,7 +53,7 @@ def _merge(upper: Path, target: Path) -> None:
             there.mkdir(exist_ok=True)
             os.chown(there, info.st_uid, info.st_gid)
             there.chmod(stat.S_IMODE(info.st_mode))
-            _merge(entry, there)
+            merge(entry, there)
         elif stat.S_ISCHR(info.st_mode) and info.st_rdev == 0:
             _delete(there)
         elif stat.S_ISREG(info.st_mode) or stat.S_ISLNK(info.st_mode):

@@ -61,4 +61,5 @@ class Fault:
         """Its meaning, and its amount."""
         if self.amount is None:
             return self.meaning
-        return f"{self.meaning} (--amount {self.amount.low} to {self.amount.high}, default {self.amount.default})"
+        low, high = self.amount.low, self.amount.high
+        return f"{self.meaning} (--amount, {low} to {high} {self.amount.unit}; {self.amount.default} by default)"

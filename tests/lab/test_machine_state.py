@@ -11,7 +11,7 @@ from lab import check, image, state, tree
 from lab.commands import run, wait_until
 from lab.control import _move_journal_aside
 from lab.errors import LabError, MachineUnfit
-from lab.faults import _merge
+from lab.faults.disk import merge
 from lab.handle import LabHandle
 from lab.progress import Progress
 from lab.spec import LabSpec
@@ -212,7 +212,7 @@ def test_an_overlays_changes_are_merged_into_what_it_lay_on(tmp_path):
     (upper / "link").symlink_to("new")
     os.mknod(upper / "gone", stat.S_IFCHR, os.makedev(0, 0))
     os.mknod(upper / "emptied/file", stat.S_IFCHR, os.makedev(0, 0))
-    _merge(upper, target)
+    merge(upper, target)
     found = {str(p.relative_to(target)) for p in target.rglob("*")}
     assert found == {"kept", "kept/file", "emptied", "new", "new/file", "link"}
     assert (target / "new/file").stat().st_uid == 33
