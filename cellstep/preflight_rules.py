@@ -142,7 +142,8 @@ def _balancer(case: Case) -> Iterator[Finding]:
 def _queue(case: Case) -> Iterator[Finding]:
     said = case.said("queue")
     if said is None or said.status != 0:
-        why = "no answer within 60 s" if said and said.status == 124 else said.last if said else ""
+        errors = [line.strip() for line in (said.lines if said else ()) if re.match(r"(?i)\s*error", line)]
+        why = "no answer within 60 s" if said and said.status == 124 else (errors or [said.last if said else ""])[0]
         yield Finding("queue", NO_GO, "RabbitMQ does not answer rabbitmqctl", why)
 
 
@@ -186,16 +187,16 @@ def _session(case: Case) -> Iterator[Finding]:
         return
     present = sizes_of(case.facts)
     readable = [name for name in case.questions.databases if name in present or not present]
-    for name in readable:
-        have = privileges(facts.grants, name)
-        everything = "ALL PRIVILEGES" in have
-        if not everything and "SELECT" not in have:
-            yield Finding("database", NO_GO, f"the database user {user} may not read {name}: grant it SELECT")
-        main = case.cloud.database(case.component)
-        lacking = set() if everything else REPAIR_NEEDS - have
-        if lacking and "SELECT" in have and name == main and case.node.cell == "top":
-            words = f"the database user {user} lacks {_list(lacking)} on {name}: no --repair-quotas"
-            yield Finding("database", WARNING, words)
+    have = {name: privileges(facts.grants, name) for name in readable}
+    blind = [name for name in readable if not have[name] & {"ALL PRIVILEGES", "SELECT"}]
+    if blind:
+        words = f"the database user {user} may not read {', '.join(blind)}: grant it SELECT"
+        yield Finding("database", NO_GO, words)
+    main = case.cloud.database(case.component)
+    lacking = REPAIR_NEEDS - have.get(main, REPAIR_NEEDS)
+    if lacking and main not in blind and case.node.cell == "top" and "ALL PRIVILEGES" not in have[main]:
+        words = f"the database user {user} lacks {_list(lacking)} on {main}: no --repair-quotas"
+        yield Finding("database", WARNING, words)
     yield from _heads(case)
 
 

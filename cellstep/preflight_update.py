@@ -10,6 +10,7 @@ from tasks.packages import matches
 from tasks.preflight import Requirement, Said
 
 WORDS_OF_YUM = 4
+LONGEST = 600
 
 
 def update(case: Case) -> Iterator[Finding]:
@@ -17,35 +18,40 @@ def update(case: Case) -> Iterator[Finding]:
     facts, name = case.facts, case.questions.repository
     if facts.rpm_error or not (facts.pending or case.questions.kernel):
         return
+    kept = _keepers(case)
+    for words, packages in kept.items():
+        yield Finding("update", NO_GO, words.format(", ".join(packages)))
     if facts.mode == "unpromoted":
         yield Finding("update", WARNING, f"the repository {name} is not promoted yet: cannot be asked")
         for each in _blockers(case):
-            yield Finding("update", WARNING, f"{each}; unless {name} brings another one")
-        yield from _kept_back(case)
+            yield Finding("update", WARNING, f"{each}, unless {name} brings another of it")
         return
     said = case.said("update")
-    if said is None:
-        yield Finding("update", NO_GO, "yum could not be asked about the update")
+    if said is None or said.status == 124:
+        why = "yum did not answer within 240 s" if said else "yum was not asked"
+        yield Finding("update", NO_GO, f"whether the update can be done is not known: {why}")
         return
     missing = [each for each in facts.pending if not _in_transaction(each, said)]
-    if said.status == 124:
-        yield Finding("update", NO_GO, "yum did not answer about the update within 240 s")
-        return
-    blocked, kept = list(_blockers(case)) if missing else [], list(_kept_back(case))
-    yield from (Finding("update", NO_GO, each) for each in blocked)
-    yield from kept
-    if missing and not blocked and not kept:
-        yield _yums_words(missing, said, name)
     if not missing:
         yield from _download(case)
+        return
+    blockers = list(_blockers(case))
+    yield from (Finding("update", NO_GO, each) for each in blockers)
+    if not blockers and not kept:
+        yield _yums_words(missing, said, name)
+        return
+    # What yum says of those is known already; what it does not have at all is another matter.
+    named = {package for packages in kept.values() for package in packages}
+    unknown = [each for each in _unknown(missing, said) if each.rsplit("-", 2)[0] not in named]
+    if unknown:
+        yield Finding("update", NO_GO, f"not in the repository {name}: {', '.join(unknown)}")
 
 
 def _download(case: Case) -> Iterator[Finding]:
     said = case.said("download")
     if said is None or said.status not in {0, 1}:
-        yield Finding(
-            "update", WARNING, "whether the packages can be downloaded could not be tried", said.last if said else ""
-        )
+        words = "whether the packages can be downloaded could not be tried"
+        yield Finding("update", WARNING, words, said.last if said else "")
     elif said.status == 1:
         for line in said.lines:
             yield Finding("update", NO_GO, f"cannot be downloaded: {line}")
@@ -76,20 +82,21 @@ def _yums_words(missing: list[str], said: Said, repository: str) -> Finding:
     words = telling[errors[0] :] if errors else []
     if any(re.search(r"(?i)metadata|repomd|Cannot retrieve|No such|baseurl", line) for line in words):
         return Finding("update", NO_GO, f"the repository {repository} cannot be read: {_brief(words)}")
-    unknown = [each for each in missing if any(re.match(f"(?i)no.*{re.escape(each)}", line) for line in telling)]
+    unknown = _unknown(missing, said)
     if unknown and len(unknown) == len(missing):
         return Finding("update", NO_GO, f"not in the repository {repository}: {', '.join(unknown)}")
     reasons = _brief(words) or "is the version in the repository?"
     return Finding("update", NO_GO, f"yum would not update to {', '.join(missing)}: {reasons}")
 
 
+def _unknown(missing: list[str], said: Said) -> list[str]:
+    """Those that yum has no package for: `No match for argument: NAME`, `No package NAME available`."""
+    return [each for each in missing if any(re.match(f"(?i)no .*{re.escape(each)}", line) for line in said.lines)]
+
+
 def _brief(lines: list[str]) -> str:
-    words = [line.removeprefix("Error:").strip() for line in lines]
-    return (
-        "; ".join(word for word in words if word)[:600]
-        if len(words) <= WORDS_OF_YUM
-        else "; ".join(word for word in words[:WORDS_OF_YUM] if word)[:600] + " ..."
-    )
+    words = [word for line in lines if (word := line.removeprefix("Error:").strip())]
+    return "; ".join(words[:WORDS_OF_YUM])[:LONGEST] + (" ..." if len(words) > WORDS_OF_YUM else "")
 
 
 def _blockers(case: Case) -> Iterator[str]:
@@ -114,20 +121,32 @@ def satisfied(have: str, wish: Requirement) -> bool:
     return (order == 0 and "=" in wish.flags) or (order > 0 and ">" in wish.flags) or (order < 0 and "<" in wish.flags)
 
 
-def _kept_back(case: Case) -> Iterator[Finding]:
-    """Packages that yum's configuration keeps at another version."""
-    facts = case.facts
-    for package, versions in facts.packages.items():
+def _keepers(case: Case) -> dict[str, list[str]]:
+    """What in yum's configuration keeps packages at another version: the words, with `{}` for them, and which."""
+    found: dict[str, list[str]] = {}
+    for package, versions in case.facts.packages.items():
         wanted = case.questions.packages[package]
         if any(matches(evr, wanted) for evr in versions):
             continue
-        for file, pattern in facts.locks:
-            if _locked(pattern, package, wanted):
-                yield Finding("update", NO_GO, f"versionlock keeps {package} back: {pattern} ({file})")
-        for where, pattern in facts.excludes:
-            full = f"{package}-{wanted.rpartition(':')[2]}"
-            if fnmatch.fnmatchcase(package, pattern) or fnmatch.fnmatchcase(full, pattern):
-                yield Finding("update", NO_GO, f"yum excludes {package}: {pattern} in {where}")
+        full = f"{package}-{wanted.rpartition(':')[2]}"
+        lines = [
+            f"versionlock keeps {{}} back: {_plain(pattern)} ({_plain(file)})"
+            for file, pattern in case.facts.locks
+            if _locked(pattern, package, wanted)
+        ]
+        lines += [
+            f"yum excludes {{}}: {_plain(pattern)} in {_plain(where)}"
+            for where, pattern in case.facts.excludes
+            if fnmatch.fnmatchcase(package, pattern) or fnmatch.fnmatchcase(full, pattern)
+        ]
+        for line in lines:
+            found.setdefault(line, []).append(package)
+    return found
+
+
+def _plain(text: str) -> str:
+    """Text of the node's, for `str.format`."""
+    return text.replace("{", "{{").replace("}", "}}")
 
 
 def _locked(pattern: str, package: str, wanted: str) -> bool:

@@ -151,10 +151,12 @@ _READ = {"rpm", "requires", "configuration", "services"}
 def survey(task: Task, *, questions: Questions) -> Result:
     """Ask a node everything with one command, and its database in one session. The result is `NodeFacts`."""
     text = script(questions)
+    task.host.get_connection("cellstep_ssh", task.nornir.config)  # the login is no part of the round trip
+    sent = time.time()
     answer = sh(task, text, what="the preflight's questions", timeout=NODE_TIMEOUT_S)
     ended = time.time()
     database = _ask_database(task, questions) if questions.databases else None
-    return unchanged(task, read(answer.stdout, ended - answer.seconds, ended, questions.packages, database))
+    return unchanged(task, read(answer.stdout, sent, ended, questions.packages, database))
 
 
 def read(
@@ -272,6 +274,7 @@ def _packages(lines: Iterable[str], names: Collection[str]) -> tuple[dict[str, l
 
 # The database
 
+SYNTAX_ERROR = 1064
 _VARIABLES = ("log_bin", "expire_logs_days", "binlog_expire_logs_seconds", "read_only")
 
 
@@ -300,15 +303,17 @@ def _ask_database(task: Task, questions: Questions) -> DatabaseFacts:
 
 
 def _replica(server: Any) -> tuple[tuple[Mapping[str, Any], ...], str]:
-    reason = ""
-    for statement in ("SHOW SLAVE STATUS", "SHOW REPLICA STATUS"):  # MySQL 8.4 has the second alone
-        try:
-            return tuple(server.query(statement)), ""
-        except DatabaseError as error:
-            reason = reason if reason and error.errno == 1064 else error.reason
-        except TransportError as error:
-            return (), str(error)
-    return (), reason
+    try:
+        return tuple(server.query("SHOW SLAVE STATUS")), ""
+    except DatabaseError as error:
+        if error.errno != SYNTAX_ERROR:
+            return (), error.reason
+    except TransportError as error:
+        return (), str(error)
+    try:
+        return tuple(server.query("SHOW REPLICA STATUS")), ""  # MySQL 8.4 has no other
+    except TransportError as error:
+        return (), error.reason if isinstance(error, DatabaseError) else str(error)
 
 
 def _without_password(grant: str) -> str:

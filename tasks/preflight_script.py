@@ -258,6 +258,11 @@ print("\n".join(missing) or "size %d" % size)
 sys.exit(1 if missing else 0)
 """
 
+# Its diagnostics show a hash of the cluster's cookie, which is nobody's business.
+_QUEUE = r"""
+ask queue 60 bash -c 'set -o pipefail; rabbitmqctl -q list_vhosts 2>&1 | sed "/[Cc]ookie/d"'
+"""
+
 _MYSQL = r"""
 ask mysql 30 mysql -N -B -e 'SELECT CURRENT_USER()'
 ask grants 30 bash -c 'set -o pipefail; mysql -N -B -e "SHOW GRANTS" | sed "s/ IDENTIFIED .*//"'
@@ -311,5 +316,5 @@ def script(questions: Questions) -> str:
         parts.append(f"ask balancer 20 bash -c {shlex.quote(_socket(questions.socket, 'show stat'))}")
         parts.append(f"ask admin 20 bash -c {shlex.quote(_socket(questions.socket, NOBODY))}")
     if questions.queue:
-        parts.append("ask queue 60 rabbitmqctl -q list_vhosts")
+        parts.append(_QUEUE)
     return "\n".join([*parts, _MYSQL if questions.databases else "", _END])

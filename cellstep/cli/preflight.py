@@ -84,7 +84,7 @@ def print_result(cloud: Cloud, stage: str, found: checks.Preflight) -> None:
 
 def _causes(cloud: Cloud, found: checks.Preflight) -> Any:
     shown = Table(box=None, padding=(0, 2, 0, 0), show_header=False, pad_edge=False)
-    shown.add_column(no_wrap=True)
+    shown.add_column(no_wrap=True, min_width=len(WARNING) + 2)
     shown.add_column(overflow="fold", ratio=1)
     for cause in found.causes:
         severity = Text(f"  {cause.severity}", style=COLOURS[cause.severity])

@@ -5,7 +5,7 @@ import datetime as dt
 import pandas as pd
 import pytest
 
-from reports.tables import TABLES, findings, frames, guests, hosts, quotas, rpms, services, volumes
+from reports.tables import TABLES, findings, frames, guests, hosts, preflight, quotas, rpms, services, volumes
 from tests.support.facts import beat, guest, have, host, package, service, state, statuses, usage, use, volume
 
 Frame = pd.DataFrame
@@ -18,6 +18,7 @@ EMPTY = {
     "quotas": lambda: quotas.table(Frame(), Frame(), Frame(), per_user=True),
     "guests": lambda: guests.table(Frame(), Frame(), set()),
     "hosts": lambda: hosts.table([]),
+    "preflight": lambda: preflight.table([]),
 }
 FULL = {
     "rpms": lambda: rpms.table(Frame([package("h")]), Frame([have("h")]), set()),
@@ -28,7 +29,12 @@ FULL = {
     ),
     "guests": lambda: guests.table(Frame([guest("u")]), Frame([guest("u")]), set()),
     "hosts": lambda: hosts.table([host("s", "top", "h")]),
+    "preflight": lambda: preflight.table([checked("h")]),
 }
+
+
+def checked(host: str, cell: str = "top", check: str = "clock") -> dict[str, str]:
+    return {"cell": cell, "host": host, "check": check, "status": "ok", "cause": "", "detail": "+0.01 s"}
 
 
 # --- all tables ---
@@ -53,6 +59,17 @@ def test_good_statuses_are_not_findings(name):
 def test_a_column_that_is_not_there_is_named():
     with pytest.raises(ValueError, match="not there: role, expected"):
         rpms.table(Frame([{"cell": "top", "host": "h", "package": "p"}]), Frame(), set())
+
+
+def test_the_preflights_checks_keep_their_order_and_what_is_in_no_cell_is_last():
+    rows = [checked("here", ""), checked("c1-n1", "cell1"), checked("a", check="space"), checked("a")]
+    table = preflight.table(rows)
+    assert table[["host", "check"]].values.tolist() == [
+        ["a", "space"],
+        ["a", "clock"],
+        ["c1-n1", "clock"],
+        ["here", "clock"],
+    ]
 
 
 def test_top_is_first_and_numbers_sort_as_numbers():
