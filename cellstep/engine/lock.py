@@ -14,7 +14,7 @@ from typing import IO
 
 from cellstep.engine.journal import Journal
 from cellstep.engine.store import now
-from cellstep.errors import Locked, UsageError
+from cellstep.errors import JournalFailed, Locked, UsageError
 from tasks.errors import Fenced
 
 NAMELESS_S = 1.0
@@ -34,6 +34,16 @@ class Holder:
 
     def __str__(self) -> str:
         return f"{self.doing} by {self.operator} on {self.host}, pid {self.pid}, since {self.since}"
+
+    def frozen(self) -> bool:
+        """Whether its process is on this machine, and stopped (SIGSTOP): it lives, and does nothing."""
+        if self.host != socket.gethostname():
+            return False
+        try:
+            after_name = Path(f"/proc/{self.pid}/stat").read_text(encoding="utf-8").rpartition(")")[2]
+        except OSError:
+            return False
+        return after_name.split()[:1] in (["T"], ["t"])
 
 
 class Lock:
@@ -56,7 +66,8 @@ class Lock:
         except FileNotFoundError:
             return None, False
         with file:
-            alive = not _try(file)
+            # Shared: those who only look keep nobody out, and one who wants the lock sees that they only look.
+            alive = not _try(file, fcntl.LOCK_SH)
             return _read(file), alive
 
     def check(self, token: int) -> None:
@@ -91,6 +102,8 @@ class Lock:
             if crashed:
                 journal.event("", f"the holder of the lock had crashed: {crashed}")
             _write(file, mine)
+            if not self._is(file):  # somebody took over from the one before, just now
+                raise Locked("this cloud was taken over at this very moment; see `cellstep lock show`, then try again")
             try:
                 yield mine
             finally:
@@ -101,43 +114,62 @@ class Lock:
         patience = iter([NAMELESS_S / 10] * 10)
         while True:
             with self.path.open("a+", encoding="utf-8") as file:
-                if not _try(file):
-                    # Without a name it is one that has just begun, or `lock show` that looks.
-                    holder, pause = _read(file), next(patience, None)
-                    if holder is None and pause is not None:
-                        threading.Event().wait(pause)
-                        continue
-                    raise Locked(
-                        f"this cloud is in use: {holder or 'another cellstep has just begun'}; wait until it ends,"
-                        " or take over on purpose: `cellstep lock take-over --reason ...`"
-                    )
-                # A take-over may have put another file in its place since this one was opened.
-                if self.path.exists() and os.path.samestat(os.fstat(file.fileno()), self.path.stat()):
-                    yield file
-                    return
+                if _try(file):
+                    # A take-over may have put another file in its place since this one was opened.
+                    if self._is(file):
+                        yield file
+                        return
+                    continue
+                # One that only looks has it for a moment; without a name it is a holder that has just begun.
+                looked_at = _try(file, fcntl.LOCK_SH)
+                holder, pause = _read(file), next(patience, None)
+            if pause is None or (holder and not looked_at):
+                raise Locked(
+                    f"this cloud is in use: {holder or 'another cellstep has just begun'}; wait until it ends,"
+                    " or take over on purpose: `cellstep lock take-over --reason ...`"
+                )
+            threading.Event().wait(pause)
 
-    def take_over(self, journal: Journal, reason: str) -> Holder:
+    def _is(self, file: IO[str]) -> bool:
+        try:
+            return os.path.samestat(os.fstat(file.fileno()), self.path.stat())
+        except FileNotFoundError:
+            return False
+
+    def take_over(self, journal: Journal, reason: str, expected: Holder | None = None) -> Holder:
         """Take the cloud from a holder that lives: it changes nothing any more from now on, here or on a node.
 
         Its token is outdated in the journal, and the lock file is another; what it has under way on nodes is asked
         for by `cellstep resume`.
 
+        Args:
+            journal: the cloud's journal.
+            reason: why; for the journal.
+            expected: the holder that was looked at: another one is left alone.
+
         Returns:
             The holder that it was taken from.
 
         Raises:
-            UsageError: nobody holds it.
+            UsageError: nobody holds it, or another than expected.
+            JournalFailed: it was frozen in the middle of a write to the journal, for instance.
         """
         holder, alive = self.holder()
         if holder is None or not alive:
             raise UsageError("nobody holds this cloud: there is nothing to take over, `cellstep resume` goes on")
-        token = journal.take_token()
+        if expected is not None and holder.token != expected.token:
+            raise UsageError(f"another holds this cloud by now: {holder}; look again, nothing was taken over")
+        try:
+            journal.take_token()
+        except JournalFailed as error:
+            raise JournalFailed(
+                f"{error}. The holder may have been frozen while it wrote to the journal:"
+                f" then end it on {holder.host} (`kill -9 {holder.pid}`), which frees the lock"
+            ) from error
         journal.event("", f"took over from {holder}: {reason}")
-        new = self.path.with_suffix(".new")
-        with new.open("w", encoding="utf-8") as file:
-            _write(file, _myself("a take-over", token))
-        new.replace(self.path)
-        self.path.open("w", encoding="utf-8").close()
+        new = self.path.with_name(f"{self.path.name}.{os.getpid()}.new")
+        new.open("w", encoding="utf-8").close()
+        new.replace(self.path)  # at once: whoever looks finds the old name, or none
         return holder
 
 
@@ -145,9 +177,9 @@ def _myself(doing: str, token: int) -> Holder:
     return Holder(getpass.getuser(), socket.gethostname(), os.getpid(), now(), doing, token)
 
 
-def _try(file: IO[str]) -> bool:
+def _try(file: IO[str], kind: int = fcntl.LOCK_EX) -> bool:
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(file, kind | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     return True
