@@ -308,6 +308,8 @@ def abandon(cloud: Cloud, accepted: str = "") -> RunRecord:
         UsageError: there is none; or something is left in place, and another list or none was accepted.
         Locked: it is under way.
     """
+    if not runs.journal_path(cloud).exists():
+        raise UsageError("no run yet: there is nothing to abandon")
     journal, lock = runs.open_journal(cloud), runs.lock_of(cloud)
     with contextlib.closing(journal), lock.held(journal, "abandon"):
         run = next(iter(unfinished(journal)), None)

@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 from cellstep import runs
@@ -191,8 +190,3 @@ def _asked_for(journal: Journal, run: RunRecord) -> list[dict[str, Any]]:
 def age_s(since: str) -> float:
     """Seconds since a time of the journal."""
     return (datetime.now(UTC) - datetime.fromisoformat(since)).total_seconds()
-
-
-def has_journal(cloud: Cloud) -> bool:
-    """Whether there is a journal to read."""
-    return Path(runs.journal_path(cloud)).exists()

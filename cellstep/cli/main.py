@@ -10,8 +10,12 @@ from cellstep.cli import preflight, quota, run, verify
 from cellstep.cli.backout import backout
 from cellstep.cli.config import app as config_app
 from cellstep.cli.exec import exec_
+from cellstep.cli.holds import abandon
+from cellstep.cli.holds import app as holds_app
 from cellstep.cli.inventory import inventory
+from cellstep.cli.lock import app as lock_app
 from cellstep.cli.output import reported
+from cellstep.cli.status import status
 
 app = typer.Typer(
     name="cellstep",
@@ -46,7 +50,10 @@ app.command(rich_help_panel=UPGRADE)(preflight.preflight)
 app.command(rich_help_panel=UPGRADE)(run.run)
 app.command(rich_help_panel=UPGRADE)(run.resume)
 app.command(rich_help_panel=UPGRADE)(backout)
-app.command(rich_help_panel=UPGRADE)(run.status)
+app.command(rich_help_panel=UPGRADE)(status)
+app.add_typer(holds_app, name="holds", rich_help_panel=UPGRADE)
+app.command(rich_help_panel=UPGRADE)(abandon)
+app.add_typer(lock_app, name="lock", rich_help_panel=UPGRADE)
 app.command(rich_help_panel=UPGRADE)(verify.verify)
 app.add_typer(quota.app, name="quota", rich_help_panel=UPGRADE)
 app.command(rich_help_panel=LOOK)(inventory)

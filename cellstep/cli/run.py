@@ -1,29 +1,26 @@
-"""`cellstep plan`, `run`, `resume`, `status`: a stage's runbook, planned and carried out."""
+"""`cellstep plan`, `run`, `resume`: a stage's runbook, planned and carried out."""
 
 import signal
 import threading
-from collections import Counter
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Annotated, TypeVar
 
 import typer
-from rich.text import Text
 
 from cellstep import runs
 from cellstep.cli.asking import Asker, ask
-from cellstep.cli.display import COLOURS, RunDisplay
+from cellstep.cli.display import RunDisplay
 from cellstep.cli.options import CloudOption, JsonOption, LimitOption, OutputOption, open_cloud, reach_cloud
 from cellstep.cli.output import console, ended_by, errors, print_json
 from cellstep.cli.verify import print_report
-from cellstep.cloud.load import Cloud
 from cellstep.cloud.select import select
 from cellstep.engine import plan as planning
 from cellstep.engine.context import Options
-from cellstep.engine.journal import Journal, RunRecord
 from cellstep.errors import CellstepError, UsageError
 from cellstep.stages import runbook_of
 from plugins.runners.bounded import draining_on_signals
 
+T = TypeVar("T")
 Stage = Annotated[str, typer.Argument(help="The stage: nova.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask, go on.")]
 BudgetOption = Annotated[
@@ -119,24 +116,7 @@ def resume(
 
 def _carry(display: RunDisplay, asker: Asker, call: Callable[[runs.Watch], runs.Finished | None]) -> None:
     """Show a run while it goes on, then its reports; ends the command with the run's exit code."""
-    stopping = threading.Event()
-    caught: list[int] = []
-
-    def on_signal(number: int) -> None:
-        caught.append(number)
-        display.notice("interrupted: nothing new is started, what runs is waited for; once more to leave it behind")
-
-    try:
-        with draining_on_signals(stopping, on_signal), display.showing():
-            finished = call(runs.Watch(display, asker, stopping))
-    except KeyboardInterrupt:
-        errors.print("cellstep: left behind what was running; `cellstep resume` goes on")
-        raise typer.Exit(128 + (caught[0] if caught else signal.SIGINT)) from None
-    except CellstepError as error:
-        if not caught:
-            raise
-        ended_by(error)
-        raise typer.Exit(128 + caught[0]) from None
+    finished = carried(display, asker, call)
     if finished is None:
         console.print("nothing to resume: the last run is complete, or there was none")
         return
@@ -151,63 +131,23 @@ def _carry(display: RunDisplay, asker: Asker, call: Callable[[runs.Watch], runs.
     raise typer.Exit(finished.exit_code)
 
 
-def status(cloud: CloudOption = None, as_json: JsonOption = False) -> None:
-    """Show the run that is not complete, or else the last one: how far it is, what it holds and found. Asks no node."""
-    loaded = open_cloud(cloud)
-    if not runs.journal_path(loaded).exists():
-        if as_json:
-            print_json({"cloud": loaded.config.name, "run": None})
-        else:
-            console.print("no run yet")
-        return
-    journal = runs.open_journal(loaded, read_only=True)
-    last = journal.unfinished_run() or journal.last_run()
-    if as_json:
-        print_json(_status_values(loaded, journal, last))
-    elif last is None:
-        console.print("no run yet")
-    else:
-        _print_status(loaded, journal, last)
+def carried(display: RunDisplay, asker: Asker, call: Callable[[runs.Watch], T]) -> T:
+    """Call, showing what goes on; the first Ctrl-C (or SIGTERM) drains, the second leaves behind what runs."""
+    stopping = threading.Event()
+    caught: list[int] = []
 
+    def on_signal(number: int) -> None:
+        caught.append(number)
+        display.notice("interrupted: nothing new is started, what runs is waited for; once more to leave it behind")
 
-def _status_values(cloud: Cloud, journal: Journal, last: RunRecord | None) -> dict[str, Any]:
-    if last is None:
-        return {"cloud": cloud.config.name, "run": None}
-    steps = [
-        {**step, "hosts": dict(Counter(row["state"] for row in journal.hosts(last.id, step["title"])))}
-        for step in journal.steps(last.id)
-    ]
-    return {
-        "cloud": cloud.config.name,
-        "run": last.__dict__,
-        "steps": steps,
-        "holds": journal.all_open_holds(),
-        "left_out": journal.left_out(last.id),
-        "findings": journal.findings(last.id),
-    }
-
-
-def _print_status(cloud: Cloud, journal: Journal, last: RunRecord) -> None:
-    code = "" if last.exit_code is None else f", exit {last.exit_code}"
-    console.print(f"[bold]run {last.id}[/bold] of {last.stage} by {last.operator}: {last.state}{code}")
-    console.print(f"started {last.started_at}, ended {last.finished_at or '-'}; reports in {last.output}", style="dim")
-    total = len(runbook_of(last.stage, cloud).steps)
-    for row in journal.steps(last.id):
-        counts = Counter(host["state"] for host in journal.hosts(last.id, row["title"]))
-        line = Text(f"{row['number']:>3}/{total} {row['title']}  ")
-        for state, count in counts.items():
-            line.append(f"{count} {state} ", COLOURS[state])
-        if row["state"] != "done":
-            line.append(
-                f"{row['state']} {row['note']}",
-                "bold" if row["state"] == "running" else "red" * (row["state"] == "stopped"),
-            )
-        console.print(line)
-    for name, hosts in journal.all_open_holds().items():
-        console.print(f"held: {name} on {cloud.fold(hosts)}", style="yellow")
-    for host, reason in journal.left_out(last.id).items():
-        console.print(f"{host}: {reason}", style="red", markup=False)
-    for finding in journal.findings(last.id):
-        console.print(f"finding: {finding['text']}", style="yellow", markup=False)
-    if last.message:
-        console.print(last.message, style="red", markup=False)
+    try:
+        with draining_on_signals(stopping, on_signal), display.showing():
+            return call(runs.Watch(display, asker, stopping))
+    except KeyboardInterrupt:
+        errors.print("cellstep: left behind what was running; `cellstep resume` goes on")
+        raise typer.Exit(128 + (caught[0] if caught else signal.SIGINT)) from None
+    except CellstepError as error:
+        if not caught:
+            raise
+        ended_by(error)
+        raise typer.Exit(128 + caught[0]) from None
