@@ -42,7 +42,16 @@ def enter(settings: Settings, spare: Spare) -> Transport:
     """
     if settings.jump is None:
         return login(settings)
-    return login(settings, _jump_host(settings.jump).passage(settings, spare))
+    passage = _jump_host(settings.jump).passage(settings, spare)
+    try:
+        return login(settings, passage)
+    except Unreachable as error:
+        if passage.cut:
+            raise Unreachable(
+                f"{settings.where}: not reached: the connection to its jump host {settings.jump.where} broke "
+                "during the login"
+            ) from error
+        raise
 
 
 def close_all() -> None:
@@ -73,6 +82,9 @@ class Passage:
         self._channel: paramiko.Channel | None = None
         self._stuck_since: float | None = None
         self._shut = False
+        # Nothing may follow the channel's end: sshd would break off the whole connection, and all hosts' with it.
+        # paramiko lets go of its own lock before it sends.
+        self._ordered = threading.Lock()
 
     def through(self, channel: paramiko.Channel) -> "Passage":
         """Now that there is a channel."""
@@ -121,32 +133,38 @@ class Passage:
 
         The kernel sees to that on a TCP connection, but it does not see this one.
         """
-        try:
-            sent = self._open.send(data)
-        except TimeoutError:
-            now = time.monotonic()
-            self._stuck_since = self._stuck_since or now
-            if now - self._stuck_since > self._patience:
-                self.close()
-                # Not ETIMEDOUT: that is a TimeoutError, upon which paramiko tries again.
-                raise OSError(errno.ECONNABORTED, os.strerror(errno.ECONNABORTED)) from None
-            raise
-        self._stuck_since = None
+        with self._ordered:
+            if self._shut:
+                raise OSError(errno.EPIPE, os.strerror(errno.EPIPE))
+            try:
+                sent = self._open.send(data)
+            except TimeoutError:
+                now = time.monotonic()
+                self._stuck_since = self._stuck_since or now
+                if now - self._stuck_since <= self._patience:
+                    raise
+                sent = -1
+            else:
+                self._stuck_since = None
+        if sent < 0:
+            self.close()
+            # Not ETIMEDOUT: that is a TimeoutError, upon which paramiko tries again.
+            raise OSError(errno.ECONNABORTED, os.strerror(errno.ECONNABORTED))
         return sent
 
     def close(self) -> None:
         """As a socket's; also makes room for another. May be called often, and from any thread."""
-        if self._shut:
-            return
-        self._shut = True
-        try:
-            if self._channel is not None:
-                self._channel.close()
-        except (paramiko.SSHException, EOFError, OSError):
-            # The connection to the jump host is gone, and the channel with it.
-            self.cut = True
-        finally:
-            self.host.gone(self)
+        with self._ordered:
+            if self._shut:
+                return
+            self._shut = True
+            try:
+                if self._channel is not None:
+                    self._channel.close()
+            except (paramiko.SSHException, EOFError, OSError):
+                # The connection to the jump host is gone, and the channel with it.
+                self.cut = True
+        self.host.gone(self)
 
 
 class JumpHost:

@@ -4,6 +4,7 @@ import signal
 import socket
 import threading
 import time
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -104,8 +105,13 @@ class Transport(paramiko.Transport):
         self._opening = threading.local()
         self._awaited: dict[int, TunnelRefusal | None] = {}
         self._given_up: set[int] = set()
+        self._tunnels: weakref.WeakSet[paramiko.Channel] = weakref.WeakSet()
         table = super()._channel_handler_table  # type: ignore[misc] # not in the stubs
-        self._channel_handler_table = {**table, MSG_CHANNEL_REQUEST: self._on_channel_request}
+        self._channel_handler_table = {
+            **table,
+            MSG_CHANNEL_REQUEST: self._on_channel_request,
+            MSG_CHANNEL_CLOSE: self._on_channel_close,
+        }
 
     def watch(self, interval: float) -> None:
         """Ask for a sign of life after each `interval` seconds without traffic; give up after three."""
@@ -130,7 +136,7 @@ class Transport(paramiko.Transport):
         self._send_user_message(message)  # type: ignore[attr-defined] # not in the stubs
 
     def open_tunnel(self, address: str, port: int, timeout: float) -> paramiko.Channel:
-        """A connection from the peer to address:port.
+        """A connection from the peer to address:port. Whoever uses it closes it, also when the peer has ended it.
 
         Raises:
             TunnelError: the peer does not open it, or not within `timeout` seconds.
@@ -155,7 +161,21 @@ class Transport(paramiko.Transport):
             self._opening.tunnel = False
         with self.lock:
             self._awaited.pop(self._opening.number, None)
+            self._tunnels.add(channel)
         return channel
+
+    def _on_channel_close(self, channel: paramiko.Channel, message: paramiko.Message) -> None:
+        """A tunnel that the peer closes is only at its end here: its user, who may be sending, answers by closing it.
+
+        An answer from this thread could overtake what another is about to send, and sshd breaks off a connection
+        on which something comes after a channel's close.
+        """
+        with self.lock:
+            ours = channel in self._tunnels
+        if ours and not channel.closed:
+            channel._handle_eof(message)  # type: ignore[attr-defined] # noqa: SLF001 - paramiko's own handlers
+        else:
+            channel._handle_close(message)  # type: ignore[attr-defined] # noqa: SLF001 - paramiko's own handlers
 
     def _refusal(self) -> TunnelRefusal | None:
         """What the peer said to this thread's tunnel; where it said nothing, nobody waits for it any more."""

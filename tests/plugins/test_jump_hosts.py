@@ -7,7 +7,7 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -19,43 +19,10 @@ from plugins.connections.errors import AuthenticationRefused, ConnectionLost, Ho
 from plugins.connections.mysql import MysqlConnection
 from plugins.connections.ssh import Ssh
 from tests.support import sshd
+from tests.support.bastion import Site, all_at_once, has_socket_to, logins, send_until_it_ends, wait_until
 from tests.support.sshd import Sshd
 
 pytestmark = pytest.mark.sshd
-
-
-class Site:
-    """A node behind a jump host, `c01-n01` behind `bastion-c01`, and all that logs in to them."""
-
-    def __init__(self, folder: Path, node: Sshd, bastion: Sshd) -> None:
-        self.folder, self.node, self.bastion = folder, node, bastion
-        self.made: list[Ssh] = []
-        self.config = folder / "config"
-        self.known_hosts = folder / "known"
-        self.known_hosts.write_text(node.known_hosts.read_text() + bastion.known_hosts.read_text())
-        self.write("ProxyJump bastion-c01")
-
-    def write(self, proxy: str, *, bastion_port: int | None = None, more: str = "") -> None:
-        """The ssh_config: where the two are, and each one's own key."""
-        self.config.write_text(
-            f"Host c01-n*\n HostName 127.0.0.1\n Port {self.node.port}\n IdentityFile {self.node.key}\n {proxy}\n"
-            f"Host bastion-c01\n HostName 127.0.0.1\n Port {bastion_port or self.bastion.port}\n"
-            f" IdentityFile {self.bastion.key}\n User {self.bastion.user}\n IdentitiesOnly yes\n{more}"
-        )
-        sshconfig._configs.clear()
-
-    def extras(self, **more: Any) -> dict[str, Any]:
-        return {"ssh_config": str(self.config), "known_hosts": str(self.known_hosts)} | more
-
-    def ssh(self, name: str = "c01-n01", **more: Any) -> Ssh:
-        ssh = Ssh(sshconfig.settings(name, self.node.user, None, None, self.extras(**more)))
-        self.made.append(ssh)
-        return ssh
-
-    def close(self) -> None:
-        for ssh in self.made:
-            ssh.close()
-        jumphosts.close_all()
 
 
 @pytest.fixture
@@ -70,24 +37,6 @@ def site(tmp_path: Path, ssh_server: Sshd, bastion: Sshd) -> Iterator[Site]:
     site = Site(tmp_path, ssh_server, bastion)
     yield site
     site.close()
-
-
-def logins(server: Sshd) -> int:
-    return server.log.count("Accepted publickey")
-
-
-def wait_until(what: str, true: Callable[[], bool], seconds: float = 10.0) -> None:
-    end = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < end, f"not within {seconds:g} s: {what}"
-        threading.Event().wait(0.02)
-
-
-def all_at_once(tasks: list[Callable[[], Any]]) -> list[Any]:
-    """Run each in a thread of its own; what each returned or raised."""
-    with ThreadPoolExecutor(len(tasks)) as pool:
-        futures = [pool.submit(task) for task in tasks]
-        return [future.exception() or future.result() for future in futures]
 
 
 # The way there
@@ -159,6 +108,30 @@ def test_a_chain_of_two(site: Site, tmp_path: Path) -> None:
             site.ssh("c01-n03").open()
 
 
+@pytest.mark.parametrize("who_ends_it", ["this side", "the node"])
+def test_nothing_follows_the_end_of_a_connection(site: Site, who_ends_it: str) -> None:
+    """Upon data after a channel's close sshd breaks off the jump host's connection, and all nodes' with it."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        settings = sshconfig.settings("c01-n01", "root", None, listener.getsockname()[1], site.extras())
+        assert settings.jump is not None
+        host = jumphosts._jump_host(settings.jump)
+        for _ in range(20):
+            passage = host.passage(settings, site.ssh()._spare)
+            passage.settimeout(0.1)
+            served, _ = listener.accept()
+            senders = [threading.Thread(target=send_until_it_ends, args=(passage,)) for _ in range(3)]
+            for sender in senders:
+                sender.start()
+            served.recv(1)
+            if who_ends_it == "this side":
+                passage.close()
+            served.close()
+            for sender in senders:
+                sender.join(10)
+    assert site.ssh().run("echo still").stdout == "still\n"
+    assert logins(site.bastion) == 1
+
+
 # Its limit
 
 
@@ -174,7 +147,7 @@ def test_no_more_go_through_at_once_than_are_allowed(site: Site, tmp_path: Path)
 
 
 def test_idle_connections_make_room_the_longest_idle_first(site: Site) -> None:
-    several = [site.ssh(f"c01-n{n}", jump_connections=2, command_timeout=5) for n in range(4)]
+    several = [site.ssh(f"c01-n{n}", jump_connections=2, command_timeout=20) for n in range(4)]
     for _ in range(2):
         assert [ssh.run("echo x").stdout for ssh in several] == ["x\n"] * 4
         assert [ssh.is_active() for ssh in several] == [False, False, True, True]
@@ -201,7 +174,7 @@ def test_a_failed_login_frees_its_place(site: Site) -> None:
     for _ in range(3):
         with pytest.raises(AuthenticationRefused, match=r"^c01-n01 .*refuses the login as nobody-here"):
             Ssh(sshconfig.settings("c01-n01", "nobody-here", None, None, site.extras(jump_connections=1))).open()
-    assert site.ssh(jump_connections=1, command_timeout=1).run("echo free").stdout == "free\n"
+    assert site.ssh(jump_connections=1, command_timeout=1).run("echo free", timeout=20).stdout == "free\n"
 
 
 # When the jump host fails
@@ -258,7 +231,7 @@ def test_a_jump_host_that_is_back_is_used_again(site: Site, monkeypatch: pytest.
 
 def test_a_node_that_does_not_answer_is_not_its_jump_hosts_fault(site: Site) -> None:
     with socket.socket() as unused, socket.socket() as full:
-        extras = site.extras(connect_timeout=0.3)
+        extras = site.extras(connect_timeout=0.8)
         unused.bind(("127.0.0.1", 0))
         refused = Ssh(sshconfig.settings("c01-n01", "root", None, unused.getsockname()[1], extras))
         with pytest.raises(
@@ -275,7 +248,7 @@ def test_a_node_that_does_not_answer_is_not_its_jump_hosts_fault(site: Site) -> 
             held.append(client)
         silent = Ssh(sshconfig.settings("c01-n01", "root", None, full.getsockname()[1], extras))
         with pytest.raises(
-            Unreachable, match=r"no TCP connection from its jump host .* within 0\.3 s; is it powered on"
+            Unreachable, match=r"no TCP connection from its jump host .* within 0\.8 s; is it powered on"
         ):
             silent.open()
         for client in held:
@@ -337,6 +310,21 @@ def test_a_jump_host_killed_in_mid_command_and_opened_again_by_the_next(site: Si
     assert logins(site.bastion) == 2
 
 
+def test_a_jump_host_that_dies_during_a_login_is_not_the_nodes_refusal(site: Site) -> None:
+    site.ssh().open()
+    (child,) = site.bastion.children()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        mute = Ssh(sshconfig.settings("c01-n02", "root", None, listener.getsockname()[1], site.extras()))
+        with ThreadPoolExecutor(1) as pool:
+            login = pool.submit(mute.open)
+            served, _ = listener.accept()
+            assert served.recv(4) == b"SSH-"
+            os.kill(child, signal.SIGKILL)
+            with pytest.raises(Unreachable, match=r"^c01-n02 .*connection to its jump host .* broke during the login"):
+                login.result(20)
+            served.close()
+
+
 def test_a_jump_host_that_falls_silent_in_mid_command(site: Site) -> None:
     ssh = site.ssh(keepalive_interval=0.3)
     ssh.open()
@@ -390,27 +378,17 @@ def _is_given_up(passage: jumphosts.Passage) -> bool:
 
 
 def test_a_silent_jump_host_is_told_from_a_silent_node(site: Site) -> None:
-    site.ssh(connect_timeout=0.4).open()
+    site.ssh(connect_timeout=0.8).open()
     (child,) = site.bastion.children()
     os.kill(child, signal.SIGSTOP)
-    with pytest.raises(Unreachable, match=r"c01-n02 .*: its jump host bastion-c01 .* gives no answer within 0\.4 s"):
-        site.ssh("c01-n02", connect_timeout=0.4).open()
+    with pytest.raises(Unreachable, match=r"c01-n02 .*: its jump host bastion-c01 .* gives no answer within 0\.8 s"):
+        site.ssh("c01-n02", connect_timeout=0.8).open()
     os.kill(child, signal.SIGCONT)
     # The connection goes on, and what the sleeper has opened after all is closed again.
-    again = site.ssh("c01-n03", connect_timeout=0.4)
+    again = site.ssh("c01-n03", connect_timeout=0.8)
     assert again.run("echo on").stdout == "on\n"
     again.close()
     site.made[0].close()
     node = f":{site.node.port:04X} "
-    wait_until("no connection from the jump host to the node", lambda: not _forwarded(child, node))
+    wait_until("no connection from the jump host to the node", lambda: not has_socket_to(child, node))
     assert logins(site.bastion) == 1
-
-
-def _forwarded(pid: int, address: str) -> bool:
-    """Whether the process has a socket to that address."""
-    sockets = {str(link.readlink()) for link in Path(f"/proc/{pid}/fd").iterdir() if link.is_symlink()}
-    for line in Path(f"/proc/{pid}/net/tcp").read_text().splitlines()[1:]:
-        fields = line.split()
-        if f"{fields[2]} ".endswith(address) and f"socket:[{fields[9]}]" in sockets:
-            return True
-    return False
