@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from nornir.plugins.runners import SerialRunner
 
@@ -28,11 +28,13 @@ HOPS = st.builds(
 )
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(st.lists(HOPS, max_size=4))
 def test_what_is_written_is_read_again(hops: list[Hop]) -> None:
     assert jump.parse(jump.written(hops)) == tuple(hops)
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(
     st.text() | st.text(alphabet="ab@:[],%hn1/ #-.").map(lambda text: f"ssh://{text}") | st.text(alphabet="a@:[],%h1-")
 )
