@@ -4,7 +4,6 @@ What a node is asked stands in `tasks.preflight`, what is made of its answers in
 """
 
 import os
-import re
 import shutil
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -19,7 +18,7 @@ from cellstep.cloud.nodes import Node
 from cellstep.cloud.select import select
 from cellstep.engine.budgets import Budgets
 from cellstep.engine.dispatch import Dispatcher
-from cellstep.preflight_case import NO_GO, WARNING, Case, Finding
+from cellstep.preflight_case import NO_GO, WARNING, Case, Finding, without_name
 from cellstep.preflight_rules import RULES, dump_mib, judge
 from cellstep.stages import runbook_of
 from tasks.preflight import NodeFacts, survey
@@ -190,7 +189,7 @@ def judged(
     for node in found.nodes:
         if node.name in found.silent:
             severity = WARNING if may_miss(node) and not past else NO_GO
-            words = f"cannot be asked: {_without_name(node.name, found.silent[node.name])}"
+            words = f"cannot be asked: {without_name(cloud, node, found.silent[node.name])}"
             found.checks[node.name] = {"reachable": [Finding("reachable", severity, words)]}
     found.checks[HERE] = {"space": list(_here(cloud, output, need))}
     if past:
@@ -204,11 +203,6 @@ def _past_budget(found: Preflight, cloud: Cloud, may_miss: MayMiss) -> list[str]
     counts = {cell: len(list(group)) for cell, group in groupby(computes, key=lambda node: node.cell)}
     lost = [(node.cell, "unreachable") for node in computes if node.name in found.silent]
     return Budgets.of(cloud.config.budgets).overspent(lost, counts)
-
-
-def _without_name(name: str, reason: str) -> str:
-    """A reason without its node's name and address, so that nodes with the same one become one line."""
-    return re.sub(rf"^{re.escape(name)}( \([^)]*\)| port \d+)?: ", "", reason)
 
 
 def _here(cloud: Cloud, output: Path | None, need_mib: int) -> Iterable[Finding]:

@@ -1,5 +1,6 @@
 """What the preflight's rules are given, and what they give."""
 
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -51,3 +52,9 @@ class Case:
 
 Rule = Callable[[Case], Iterator[Finding]]
 """One check."""
+
+
+def without_name(cloud: Cloud, node: Node, reason: str) -> str:
+    """A reason without its node's name and address, so that nodes with the same one become one line."""
+    names = "|".join(map(re.escape, {node.name, cloud.inventory.hosts[node.name].hostname or node.name}))
+    return re.sub(rf"^({names})( \([^)]*\)| port \d+)?: ", "", reason)

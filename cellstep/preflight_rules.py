@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from io import StringIO
 
-from cellstep.preflight_case import NO_GO, WARNING, Case, Finding, Rule
+from cellstep.preflight_case import NO_GO, WARNING, Case, Finding, Rule, without_name
 from cellstep.preflight_update import update
 from tasks.preflight import NodeFacts, privileges
 
@@ -182,8 +182,7 @@ def _session(case: Case) -> Iterator[Finding]:
     if facts is None:
         return
     if facts.error:
-        where = rf"^{re.escape(case.node.name)}[^:]*: "
-        yield Finding("database", NO_GO, f"no session as {user}: {re.sub(where, '', facts.error)}")
+        yield Finding("database", NO_GO, f"no session as {user}: {without_name(case.cloud, case.node, facts.error)}")
         return
     present = sizes_of(case.facts)
     readable = [name for name in case.questions.databases if name in present or not present]

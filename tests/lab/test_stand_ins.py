@@ -3,9 +3,13 @@
 One small lab, one story, in order.
 """
 
+import base64
+import json
+import subprocess
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
@@ -61,6 +65,91 @@ def guests(lab: TestLab, host: str = COMPUTE) -> list[str]:
 def nova(lab: TestLab, arguments: str, expect: int | None = 0) -> str:
     """The nova command on the first top controller."""
     return lab.on(TOP, f". /root/openrc; nova {arguments}", expect=expect)
+
+
+# Every file of a host that is not some server's own, with what any change of it or of its attributes changes. SQLite
+# touches the two beside the RPM database when it is read.
+FILES = (
+    "find /boot /etc /opt /root /srv /tmp /usr/local /var/cache /var/lib /var/tmp -xdev -type f"
+    " -printf '%p %s %T@ %C@\\n' | grep -vE"
+    " '/(mysql|rabbitmq|monit|nova|puppet|systemd|private)/|rpmdb.sqlite-(shm|wal)' | sort"
+)
+FOREIGN = """\
+Name: site-agent
+Version: 1.4
+Release: 2
+Summary: A site's own package
+License: Apache-2.0
+Vendor: Example Site
+BuildArch: noarch
+AutoReqProv: no
+Requires: python-nova = 2013.1.4-1.el6
+%description
+It needs Grizzly's python-nova.
+%files
+"""
+
+
+def preflight(lab: TestLab, expect: int) -> set[tuple[str, str, str]]:
+    """Severity, folded nodes and words of each cause but Puppet's being disabled, which this lab's is."""
+    found = json.loads(lab.cellstep("preflight", "nova", "--json", expect=expect))
+    assert sum(map(len, found["nodes"].values())) == len(NODES)
+    causes = [cause for cause in found["causes"] if cause["check"] != "puppet"]
+    return {(cause["severity"], cause["folded"], cause["cause"]) for cause in causes}
+
+
+def foreign_package(folder: Path) -> str:
+    """The package as text for a script."""
+    spec = folder / "site-agent.spec"
+    spec.write_text(FOREIGN, encoding="utf-8")
+    defines = ["--define", f"_topdir {folder}", "--define", f"_dbpath {folder}/db"]
+    subprocess.run(["rpmbuild", "-bb", "--quiet", *defines, spec], check=True, timeout=60)
+    return base64.b64encode(next(folder.glob("RPMS/noarch/*.rpm")).read_bytes()).decode()
+
+
+def test_the_preflight_of_a_sound_cloud_is_a_go_and_changes_nothing(lab: TestLab) -> None:
+    """Not a file of any node is another one afterwards, and none is left behind."""
+    before = everywhere(lab, NODES, FILES)
+    assert preflight(lab, expect=0) == set()
+    after = everywhere(lab, NODES, FILES)
+    for node, old, new in zip(NODES, before, after, strict=True):
+        assert set(new.splitlines()) ^ set(old.splitlines()) == set(), node
+
+
+def test_the_preflight_names_each_cause(lab: TestLab, tmp_path: Path) -> None:
+    """One of each kind, planted at once; none is hidden by another, and nothing else is named."""
+    lock = "/etc/dnf/plugins/versionlock"
+    user = "'cellstep'@'127.0.0.1'"
+    foreign = "site-agent-1.4-2 (Example Site) requires python-nova = 2013.1.4-1.el6"
+    package = foreign_package(tmp_path)
+    lab.fault(COMPUTE, "full-var")
+    lab.fault(TOP, "no-repository")
+    lab.fault(OTHER_TOP, "rpm-lock")
+    lab.on(CONTROLLER, f"echo {package} | base64 -d > /root/a.rpm; rpm -i --nodeps /root/a.rpm 2>/dev/null")
+    lab.on(COMPUTE, f"echo enabled=1 > {lock}.conf; echo 'python-novaclient-0:2.13.0-*' > {lock}.list")
+    lab.sql(INFRA, f"revoke all privileges, grant option from {user}")
+    try:
+        found = preflight(lab, expect=3)
+    finally:
+        for node in (COMPUTE, TOP, OTHER_TOP):
+            lab.clear(node)
+        lab.on(COMPUTE, f"rm -f {lock}.conf {lock}.list")
+        lab.on(CONTROLLER, "rpm -e site-agent 2>/dev/null; rm -f /root/a.rpm")
+        lab.sql(INFRA, f"grant all on *.* to {user} with grant option")
+    (unread,) = [each for each in found if each[1] == TOP]
+    assert unread[2].startswith("the repository havana cannot be read: ")
+    assert found - {unread} == {
+        ("no-go", COMPUTE, "/var has less than 1,024 MiB free"),
+        ("no-go", COMPUTE, f"versionlock keeps python-novaclient back: python-novaclient-0:2.13.0-* ({lock}.list)"),
+        (
+            "no-go",
+            CONTROLLER,
+            f"{foreign}: it blocks the update to 2013.2.1-1.el6",
+        ),
+        ("warning", OTHER_TOP, "rpm's lock is held by python3"),
+        ("no-go", INFRA, "the database user cellstep may not read nova, cinder: grant it SELECT"),
+        ("warning", INFRA, "the database user may not see the replication: grant it REPLICATION CLIENT"),
+    }
 
 
 def test_guests_come_and_go_through_the_api(lab: TestLab) -> None:
