@@ -57,7 +57,7 @@ def up(spec: LabSpec, cloud: Path | None, progress: Progress, content: ModuleTyp
         if record and record.phase == "complete" and record.spec == spec and network.exists(spec.namespace):
             progress.say(f"lab {spec.name} is already up")
             return cloud.resolve() if cloud else Path(record.cloud)
-        if folder.exists() or network.exists(spec.namespace):
+        if folder.exists() or network.left(spec.name):
             with progress.step(f"clearing away what is left of lab {spec.name}"):
                 _clear(folder)
         module = content or importlib.import_module("lab.content")
@@ -110,7 +110,7 @@ def down(name: str, progress: Progress) -> None:
     require_root()
     folder = LabFolder(name)
     with folder.lock():
-        if not folder.exists() and not network.exists(f"cellstep-{name}"):
+        if not folder.exists() and not network.left(name):
             progress.say(f"lab {name} is not up")
             return
         with progress.step(f"taking lab {name} down"):

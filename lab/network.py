@@ -16,6 +16,8 @@ from lab.spec import BRIDGE_ADDRESS, PREFIX_LENGTH, HostSpec, LabSpec
 NAMESPACES = Path("/run/netns")
 _BRIDGE = "lab0"
 _CLONE_NEWNET = 0x40000000
+# A killed `up` must not leave an `ip` behind that goes on making namespaces while they are cleared away.
+_ENDS_WITH_US = ("setpriv", "--pdeathsig", "KILL")
 _CONNECT_TIMEOUT_S = 2.0
 # Only what opens a connection: those that are open stay so, as with a real sshd that is stopped.
 _REFUSE = """\
@@ -62,9 +64,9 @@ def create(spec: LabSpec) -> None:
     # `ip netns exec` binds that file over this one, which a minimal system may lack.
     if not Path("/etc/hosts").exists():
         Path("/etc/hosts").write_text("127.0.0.1 localhost\n", encoding="utf-8")
-    run(["ip", "netns", "add", spec.namespace])
+    run([*_ENDS_WITH_US, "ip", "netns", "add", spec.namespace])
     run(
-        ["ip", "-n", spec.namespace, "-batch", "-"],
+        [*_ENDS_WITH_US, "ip", "-n", spec.namespace, "-batch", "-"],
         stdin="\n".join(
             [
                 "link set dev lo up",
@@ -78,12 +80,12 @@ def create(spec: LabSpec) -> None:
     )
     hosts = spec.hosts()
     run(
-        ["ip", "-batch", "-"],
+        [*_ENDS_WITH_US, "ip", "-batch", "-"],
         stdin="".join(f"netns add {spec.host_namespace(host.name)}\n" for host in hosts),
         what="the hosts' network namespaces",
     )
     run(
-        ["ip", "-n", spec.namespace, "-batch", "-"],
+        [*_ENDS_WITH_US, "ip", "-n", spec.namespace, "-batch", "-"],
         stdin="".join(
             f"link add name {host.name} type veth peer name eth0 address {host.mac} "
             f"netns {spec.host_namespace(host.name)}\n"
@@ -99,7 +101,7 @@ def create(spec: LabSpec) -> None:
 
 def _create_inside(spec: LabSpec, host: HostSpec) -> None:
     run(
-        ["ip", "-n", spec.host_namespace(host.name), "-batch", "-"],
+        [*_ENDS_WITH_US, "ip", "-n", spec.host_namespace(host.name), "-batch", "-"],
         stdin=f"link set dev lo up\naddr add {host.address}/{PREFIX_LENGTH} dev eth0\nlink set dev eth0 up\n",
         what=f"the address of {host.name}",
     )
@@ -107,16 +109,19 @@ def _create_inside(spec: LabSpec, host: HostSpec) -> None:
 
 def remove(lab: str) -> None:
     """Delete every namespace of one lab, and its /etc/netns folder; nothing when there is none."""
-    prefix = f"cellstep-{lab}"
-    names = [n for n in _names() if n == prefix or n.startswith(f"{prefix}-")]
-    for name in sorted(names, reverse=True):  # hosts first
+    for name in sorted(_names_of(lab), reverse=True):  # hosts first
         run(["ip", "netns", "del", name])
-    folder = Path("/etc/netns") / prefix
+    folder = _folder(lab)
     if folder.exists():
         (folder / "hosts").unlink(missing_ok=True)
         folder.rmdir()
         with contextlib.suppress(OSError):  # others' files are in it
             folder.parent.rmdir()
+
+
+def left(lab: str) -> bool:
+    """Whether anything is there that `remove` would delete, of a whole lab or of a part."""
+    return bool(_names_of(lab)) or _folder(lab).exists()
 
 
 def link(spec: LabSpec, host: str, *, up: bool) -> None:
@@ -181,5 +186,11 @@ def _enter(namespace: str) -> None:
         os.close(descriptor)
 
 
-def _names() -> list[str]:
-    return [entry.name for entry in NAMESPACES.iterdir()] if NAMESPACES.exists() else []
+def _names_of(lab: str) -> list[str]:
+    prefix = f"cellstep-{lab}"
+    names = [entry.name for entry in NAMESPACES.iterdir()] if NAMESPACES.exists() else []
+    return [name for name in names if name == prefix or name.startswith(f"{prefix}-")]
+
+
+def _folder(lab: str) -> Path:
+    return Path("/etc/netns") / f"cellstep-{lab}"
