@@ -12,6 +12,7 @@ OperatorError (plugins.errors)
 ├── TaskError (tasks.errors)                      on a node
 │   ├── CommandFailed              read the command's last lines, mend the node, then `cellstep resume`
 │   ├── Refused                    the node is in a state that must not be acted on: as the message says
+│   ├── CutOff                     a job ended without a status: look at the node, then `cellstep resume`
 │   └── Fenced                     another operator has taken the cloud over
 └── CellstepError                                 here
     ├── ConfigurationError         mend the files it names, then start again (exit 2)

@@ -36,6 +36,19 @@ HEADER = re.compile(
 )
 
 
+# This try's jobs, and those of other runs that have not ended: what they change must stand still too.
+UNDER_WAY = """
+cd "$root" || exit
+for job in */; do
+  job=${job%/}
+  case "$job" in
+    "$own"*) echo "$job";;
+    *) [ ! -e "$job/lock" ] || echo "$job";;
+  esac
+done
+"""
+
+
 class CutOff(TaskError):
     """A job ended without a status: what it did is unknown but over. Look at the node, then `cellstep resume`."""
 
@@ -172,19 +185,15 @@ def attach(task: Task, *, timeout: float) -> list[Job]:
     binding = binding_of(task)
     if binding is None or task.is_dry_run():
         return []
-    body = f'guard\nunlock\nidle {timeout:.0f}\ncd "$root" && ls'
+    own = _prefix(binding)
+    body = f"guard\nunlock\nidle {timeout:.0f}\nown={shlex.quote(own)}\n{UNDER_WAY}"
     listed = guarded(task, binding, body, timeout=timeout + ANSWER_S)
-    names = [line for line in taken(listed, "looking for jobs", (0,)).stdout.split() if _own(line, binding)]
     jobs = []
-    for folder in names:
+    for folder in taken(listed, "looking for jobs", (0,)).stdout.split():
         job = _until_ended(task, folder, timeout, partial(_look, task, binding, folder))
-        if job.state != "absent":
+        if job.state != "absent" and folder.startswith(own):
             jobs.append(job)
     return jobs
-
-
-def _own(folder: str, binding: Binding) -> bool:
-    return folder.startswith(_prefix(binding))
 
 
 def _until_ended(task: Task, what: str, timeout: float, ask: Callable[[float], Job]) -> Job:

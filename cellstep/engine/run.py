@@ -99,6 +99,9 @@ class Engine:
         self.runbook, self.context, self.dispatcher, self.display = runbook, context, dispatcher, display
         self.confirm, self.still_ours, self.token = confirm, still_ours, token
         self.losses = Losses(context, runbook.may_miss)
+        # Lost in an earlier run, with something under way there of which the end is not known.
+        quarantined = context.journal.quarantined().items()
+        self.uncertain = {h for h, row in quarantined if row["state"] == "unknown" and row["run"] != context.run}
 
     def execute(self, steps: Sequence[Step]) -> None:
         """Run the steps in order, leaving out those that the journal says are done on all their nodes.
@@ -195,8 +198,9 @@ class Engine:
         rows = {row["host"]: row for row in self.context.journal.hosts(self.context.run, step.title)}
         found = {}
         for node in nodes:
-            again = rows[node.name]["state"] == "unknown"
-            generation = rows[node.name]["generation"] + (not again)
+            unknown = rows[node.name]["state"] == "unknown"
+            generation = rows[node.name]["generation"] + (not unknown)
+            again = unknown or node.name in self.uncertain
             found[node.name] = Binding(self.context.run, step.title, generation, self.token, again, self.still_ours)
         return found
 

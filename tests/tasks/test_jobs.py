@@ -334,6 +334,16 @@ def test_the_jobs_of_the_try_before_are_waited_for(node, gate):
     assert gate.times == 1
 
 
+def test_a_job_that_another_run_left_under_way_is_waited_for_too(node, gate):
+    """A node comes back from quarantine while what an earlier run sent still goes on: nothing is read before its end."""
+    jobs.begin(bound(node, run="earlier")[0], gate.script, name="yum", timeout=15)
+    thread = Thread(jobs.attach, bound(node, again=True)[0], timeout=15)
+    gate.wait()
+    assert thread.is_alive()
+    gate.open()
+    assert thread.end() == []
+
+
 def test_a_plain_change_of_a_former_operator_is_waited_for(node, gate):
     thread = Thread(shell.change, bound(node)[0], gate.script)
     gate.wait()
