@@ -1,9 +1,9 @@
 """What a run or a verification proves: ask the nodes, compare, write the tables."""
 
-from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cellstep import reporting, verification
 from cellstep.cloud.load import Cloud
@@ -30,16 +30,20 @@ class Report:
         folder: where the files are; None where nothing was written.
         silent: nodes that could not be asked, with the reason.
         compliant: every table as it should be, and every node asked.
-        fold: folds the cloud's node names.
+        cloud: knows its nodes, to print them.
         held: holds that are still in place: name to nodes.
+        quarantined: nodes in quarantine, by name, as the journal has them.
+        overridden: gates that the run went past although they blocked, one line each.
     """
 
     tables: "dict[str, pd.DataFrame]"
     folder: Path | None
     silent: dict[str, str]
     compliant: bool
-    fold: Callable[[Iterable[str]], str]
+    cloud: Cloud
     held: dict[str, list[str]]
+    quarantined: dict[str, dict[str, Any]] = field(default_factory=dict)
+    overridden: list[str] = field(default_factory=list)
 
 
 def of_run(context: Context, dispatcher: Dispatcher) -> Report:
@@ -54,15 +58,27 @@ def of_run(context: Context, dispatcher: Dispatcher) -> Report:
     if dispatcher.stopping.is_set():
         raise Interrupted("interrupted in the final verification; `cellstep resume` makes it again")
     answers.silent.update(context.left_out)
-    return _write(
-        context.cloud, context.stage, context.nodes, answers, context.output, context.journal, context.run, wanted
-    )
+    quarantined = quarantine_after(context)
+    return _write(_About.run_of(context), context.nodes, answers, context.journal, wanted, quarantined)
+
+
+def quarantine_after(context: Context) -> dict[str, dict[str, Any]]:
+    """The nodes that stay in quarantine when the run ends well: a whole run carries through all but those left out."""
+    options = next((run.options for run in context.journal.runs() if run.id == context.run), {})
+    all_steps = not (options.get("step") or options.get("from"))
+    released = {node.name for node in context.present()} if all_steps else set()
+    return {host: row for host, row in context.journal.quarantined().items() if host not in released}
 
 
 def of_early_end(context: Context) -> None:
     """A run that stopped leaves the table of its nodes all the same."""
-    tables = {"hosts": reporting.hosts_table(context.journal.hosts(context.run))}
-    _files(context.cloud, context.stage, tables, context.output, context.run)
+    journal, run = context.journal, context.run
+    mine = _of_stage(journal.quarantined(), context.stage, context.nodes)
+    tables = {
+        "quarantine": reporting.quarantine_table(mine.values(), now()),
+        "hosts": reporting.hosts_table(journal.hosts(run)),
+    }
+    _files(_About.run_of(context), tables, overridden(journal, run))
 
 
 def verify(
@@ -86,31 +102,83 @@ def verify(
     folder = reporting.output_folder(cloud.directory, output, reporting.dated("verify"))
     with Dispatcher(cloud) as dispatcher:
         answers = verification.ask(dispatcher, cloud, stage, asked, wanted)
-    return _write(cloud, stage, nodes, answers, folder, journal, last.id if last else "", wanted)
+    run = last.id if last else ""
+    return _write(_About(cloud, stage, folder, run), nodes, answers, journal, wanted, journal.quarantined())
+
+
+def overridden(journal: Journal, run: str) -> list[str]:
+    """The gates that a run went past although they blocked: which, why, who, what they had found."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for finding in journal.findings(run) if run else ():
+        if finding["overridden"]:
+            found.setdefault((finding["title"], finding["overridden"]), []).append(finding["text"])
+    if not found:
+        return []
+    by = {event["what"]: event["operator"] for event in journal.events(run)}
+    return [
+        f"“{title}”: {reason} ({_who(by, title)}); it had found: {'; '.join(texts)}"
+        for (title, reason), texts in found.items()
+    ]
+
+
+def _who(by: Mapping[str, str], title: str) -> str:
+    """The operator of the last event that names the gate."""
+    return next(
+        (operator for what, operator in reversed(list(by.items())) if f"“{title}”" in what), "operator not known"
+    )
+
+
+def _of_stage(
+    quarantined: Mapping[str, dict[str, Any]], stage: str, nodes: Sequence[Node]
+) -> dict[str, dict[str, Any]]:
+    """Those of the stage, and of these nodes."""
+    names = {node.name for node in nodes}
+    return {host: row for host, row in quarantined.items() if host in names and row["stage"] == stage}
+
+
+@dataclass(frozen=True)
+class _About:
+    """What a report is about: a stage in a cloud, its folder, and the run that is in it ("" for none)."""
+
+    cloud: Cloud
+    stage: str
+    output: Path
+    run: str
+
+    @classmethod
+    def run_of(cls, context: Context) -> "_About":
+        """A run's own report."""
+        return cls(context.cloud, context.stage, context.output, context.run)
 
 
 def _write(
-    cloud: Cloud,
-    stage: str,
+    about: _About,
     nodes: Sequence[Node],
     answers: verification.Answers,
-    output: Path,
     journal: Journal,
-    run: str,
     wanted: Collection[str],
+    quarantined: Mapping[str, dict[str, Any]],
 ) -> Report:
-    baseline = verification.Baseline.find(journal, stage, output)
+    cloud, stage, run = about.cloud, about.stage, about.run
+    baseline = verification.Baseline.find(journal, stage, about.output)
     tables = verification.tables_of(cloud, stage, nodes, answers, baseline, wanted)
     whole = not set(wanted) - tables.keys() and any(len(frame) for frame in tables.values())
     compliant = whole and not answers.silent and reporting.compliant(tables)
+    mine: dict[str, dict[str, Any]] = {}
     if set(wanted) >= set(verification.NODE_TABLES):
+        mine = _of_stage(quarantined, stage, nodes)
+        tables["quarantine"] = reporting.quarantine_table(mine.values(), now())
         tables["hosts"] = reporting.hosts_table(journal.hosts(run) if run else [])
-    folder = _files(cloud, stage, tables, output, run)
-    return Report(tables, folder, answers.silent, compliant, cloud.fold, journal.all_open_holds())
+    past = overridden(journal, run)
+    folder = _files(about, tables, past)
+    held = journal.all_open_holds()
+    return Report(tables, folder, answers.silent, compliant and not mine, cloud, held, mine, past)
 
 
-def _files(cloud: Cloud, stage: str, tables: "dict[str, pd.DataFrame]", output: Path, run: str) -> Path:
-    release = cloud.release
+def _files(about: _About, tables: "dict[str, pd.DataFrame]", past: Sequence[str]) -> Path:
+    cloud, stage, release = about.cloud, about.stage, about.cloud.release
     title = f"{stage.capitalize()}, {release.source.capitalize()} to {release.target.capitalize()}: {cloud.config.name}"
-    facts = {"cloud": cloud.config.name, "stage": stage, "release": release.name, "run": run, "written": now()}
-    return reporting.write(output, stage, tables, title, facts)
+    facts = {"cloud": cloud.config.name, "stage": stage, "release": release.name, "run": about.run, "written": now()}
+    if past:
+        facts["went on past"] = "\n".join(past)
+    return reporting.write(about.output, stage, tables, title, facts)

@@ -50,6 +50,16 @@ def hosts_table(rows: Iterable[Mapping[str, Any]]) -> "pd.DataFrame":
     return hosts.table(rows)
 
 
+def quarantine_table(rows: Iterable[Mapping[str, Any]], now: str) -> "pd.DataFrame":
+    """The table `quarantine` from the journal's rows."""
+    from reports.tables import quarantine  # noqa: PLC0415 - brings pandas
+
+    words = {None: "", 0: "yes", 1: "before"}
+    return quarantine.table(
+        ({**row, "step": row["title"], "scheduling_disabled": words[row["was_disabled"]]} for row in rows), now
+    )
+
+
 def verdicts(tables: "Mapping[str, pd.DataFrame]") -> dict[str, dict[str, int]]:
     """Rows by status of each table, the compliant statuses last."""
     from reports.tables import TABLES  # noqa: PLC0415 - brings pandas

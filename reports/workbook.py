@@ -39,6 +39,7 @@ _ABOUT = {
     "volumes": "Volumes before and after",
     "quotas": "Quota usage against what is really in use",
     "guests": "Virtual machines before and after",
+    "quarantine": "Nodes that missed a step, and still lack the rest",
     "hosts": "What came of each step on each host",
     "preflight": "What was asked of each node days ahead, and what was found",
 }
@@ -56,7 +57,7 @@ def verdict(tables: Mapping[str, pd.DataFrame]) -> tuple[str, str]:
     """Say in words, with its colour, what the tables come to; `hosts` tells what happened, not what is."""
     checked = {name: frame for name, frame in tables.items() if name != "hosts"}
     bad = {name: len(findings(name, frame)) for name, frame in checked.items()}
-    if not any(len(frame) for frame in checked.values()):
+    if not any(len(frame) for name, frame in checked.items() if name != "quarantine"):
         return "Nothing was checked", "bad"
     if any(bad.values()):
         worst = "bad" if any(_has_bad(name, frame) for name, frame in checked.items()) else "warn"

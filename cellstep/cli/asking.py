@@ -1,17 +1,22 @@
 """What the operator is asked while a run goes on: at its gates, at its point of no return, and about a changed plan."""
 
+import contextlib
+import itertools
 import sys
 from collections.abc import Sequence
 
 import typer
+from rich.table import Table
 from rich.text import Text
 
-from cellstep import runs
+from cellstep import runs, standing
 from cellstep.cli.display import RunDisplay
+from cellstep.cli.folding import names
 from cellstep.cli.output import console
 from cellstep.cloud.load import Cloud
 from cellstep.engine.run import Crossing
 from cellstep.errors import UsageError
+from cellstep.stages import STAGES, runbook_of
 
 
 def ask(question: str) -> None:
@@ -53,15 +58,44 @@ class Asker:
             self.display.proceed()
 
     def _show(self, crossing: Crossing) -> None:
-        way = crossing.way_back or "nothing brings back what was"
+        """What can be undone and how, what cannot, what is held, and what is ahead."""
+        with contextlib.closing(runs.open_journal(self.cloud, read_only=True)) as journal:
+            run = standing.newest(journal)
+            held = journal.all_open_holds()
+            quarantined = journal.quarantined()
+            takes = standing.ahead(journal, run, only=crossing.ahead) if run else None
+        table = Table.grid(padding=(0, 2, 0, 0))
+        table.add_column(no_wrap=True)
+        table.add_column(overflow="fold")
+
+        def row(what: str, says: str, style: str = "") -> None:
+            table.add_row(Text(f"   {what}", style="dim"), Text(says, style=style))
+
+        way = crossing.way_back or "nothing undoes what was done"
         if crossing.no_return:
-            console.print(Text(f"   up to here {way}; after this step no more", style="bold yellow"))
+            row("up to here", way, "green" if crossing.way_back else "bold red")
+            row("after this step", "there is no way back", "bold red")
         else:
-            console.print(Text(f"   reversible so far: {way}", style="yellow"))
-        held = runs.open_journal(self.cloud, read_only=True).all_open_holds()
-        for name, hosts in held.items():
-            console.print(Text(f"   held: {name} on {self.cloud.fold(hosts)}", style="dim"))
-        console.print(Text(f"   ahead: {len(crossing.ahead)} steps, up to “{crossing.ahead[-1]}”", style="dim"))
+            row("can be undone", way, "green" if crossing.way_back else "bold red")
+            if end := self._no_return_ahead(run.stage if run else "", crossing):
+                row("no way back", f"after “{end}”; you are asked again before it", "yellow")
+        for n, (name, hosts) in enumerate(held.items()):
+            row("" if n else "held", f"{name}: {names(self.cloud, hosts)}")
+        if quarantined:
+            row("in quarantine", names(self.cloud, quarantined), "red")
+        steps = "one step" if len(crossing.ahead) == 1 else f"{len(crossing.ahead)} steps"
+        how_long = str(takes) if takes else "how long it takes is not known: there is no earlier run to go by"
+        row("ahead", f"{steps}, up to “{crossing.ahead[-1]}”: {how_long}", "bold")
+        console.print()
+        console.print(table)
+
+    def _no_return_ahead(self, stage: str, crossing: Crossing) -> str:
+        """The step after which there is no way back, where it is still to come."""
+        if stage not in STAGES or not crossing.way_back:
+            return ""
+        steps = runbook_of(stage, self.cloud).steps
+        after = itertools.dropwhile(lambda step: step.title != crossing.step.title, steps)
+        return next((step.title for step in after if step.no_return), "")
 
     def accept(self, changes: Sequence[str]) -> bool:
         """Whether to go on with a changed plan."""

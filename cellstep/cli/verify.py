@@ -8,8 +8,11 @@ from rich.table import Table
 from rich.text import Text
 
 from cellstep import proof, reporting, runs
+from cellstep.cli.folding import groups_of, names
+from cellstep.cli.folding import shown as alike
 from cellstep.cli.options import CloudOption, JsonOption, LimitOption, OutputOption, reach_cloud
 from cellstep.cli.output import console, print_json
+from cellstep.cli.status import print_quarantine
 
 ROWS_SHOWN = 10
 PLACE = {"cell", "host", "role", "heartbeat_age_s"}
@@ -46,6 +49,8 @@ def print_values(report: proof.Report) -> None:
             "compliant": report.compliant,
             "folder": str(report.folder),
             "unreachable": report.silent,
+            "quarantine": sorted(report.quarantined),
+            "overridden": report.overridden,
             "counts": reporting.verdicts(report.tables),
             "tables": {name: _records(frame) for name, frame in report.tables.items()},
         }
@@ -72,14 +77,26 @@ def print_report(report: proof.Report) -> None:
     console.print(counts)
     for name, frame in report.tables.items():
         bad = findings(name, frame)
-        if not bad.empty and name != "hosts":
+        if not bad.empty and name not in {"hosts", "quarantine"}:
             console.print(f"\n[bold]{name}[/bold]: {len(bad):,} of {len(frame):,} rows are not as they should be")
-            _print_bad(name, bad, report.fold)
-    for host, reason in report.silent.items():
-        console.print(Text.assemble((f"{host} could not be asked: ", "red"), reason))
+            _print_bad(name, bad, report.cloud.fold)
+    _print_silent(report)
+    print_quarantine(report.cloud, report.quarantined)
+    for gate in report.overridden:
+        console.print(Text(f"went on past the gate {gate}", style="yellow"))
     for name, hosts in report.held.items():
-        console.print(f"still held: {name} on {report.fold(hosts)}", style="yellow", soft_wrap=True)
+        console.print(f"still held: {name} on {report.cloud.fold(hosts)}", style="yellow", soft_wrap=True)
     console.print(f"\nreports: {report.folder}", soft_wrap=True)
+
+
+def _print_silent(report: proof.Report) -> None:
+    """Print the nodes that could not be asked; those in quarantine have their own lines."""
+    silent = {host: why for host, why in report.silent.items() if host not in report.quarantined}
+    groups, rest = alike(groups_of(report.cloud, (("", why, host) for host, why in silent.items())))
+    for group in groups:
+        console.print(Text.assemble((f"could not be asked: {names(report.cloud, group.nodes)}: ", "red"), group.text))
+    if rest:
+        console.print(Text(rest, style="dim"))
 
 
 def _print_bad(name: str, bad: Any, fold: Callable[[Iterable[str]], str]) -> None:

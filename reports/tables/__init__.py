@@ -9,7 +9,7 @@ from types import ModuleType
 
 import pandas as pd
 
-from reports.tables import guests, hosts, preflight, quotas, rpms, services, volumes
+from reports.tables import guests, hosts, preflight, quarantine, quotas, rpms, services, volumes
 
 TABLES: dict[str, ModuleType] = {
     "rpms": rpms,
@@ -17,6 +17,7 @@ TABLES: dict[str, ModuleType] = {
     "volumes": volumes,
     "quotas": quotas,
     "guests": guests,
+    "quarantine": quarantine,
     "hosts": hosts,
     "preflight": preflight,
 }

@@ -72,7 +72,7 @@ def test_a_needed_node_that_does_not_answer_stops_the_run(cloud: Path):
 def test_verify_has_a_row_for_everything_expected_of_nodes_that_do_not_answer(cloud: Path):
     report = json.loads(call(cloud, "verify", "nova", "--json", expect=3))
     assert report["compliant"] is False
-    assert set(report["counts"]) == {"rpms", "services", "guests", "hosts"}
+    assert set(report["counts"]) == {"rpms", "services", "guests", "quarantine", "hosts"}
     assert report["counts"]["rpms"] == {"unreachable": 46}
     assert report["counts"]["services"] == {"unreachable": 18}
     assert {row["host"] for row in report["tables"]["guests"]} == {"c01-n01", "c01-n02", "c02-n01", "c02-n02"}

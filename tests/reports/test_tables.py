@@ -5,7 +5,19 @@ import datetime as dt
 import pandas as pd
 import pytest
 
-from reports.tables import TABLES, findings, frames, guests, hosts, preflight, quotas, rpms, services, volumes
+from reports.tables import (
+    TABLES,
+    findings,
+    frames,
+    guests,
+    hosts,
+    preflight,
+    quarantine,
+    quotas,
+    rpms,
+    services,
+    volumes,
+)
 from tests.support.facts import beat, guest, have, host, package, service, state, statuses, usage, use, volume
 
 Frame = pd.DataFrame
@@ -19,6 +31,7 @@ EMPTY = {
     "guests": lambda: guests.table(Frame(), Frame(), set()),
     "hosts": lambda: hosts.table([]),
     "preflight": lambda: preflight.table([]),
+    "quarantine": lambda: quarantine.table([], NOW),
 }
 FULL = {
     "rpms": lambda: rpms.table(Frame([package("h")]), Frame([have("h")]), set()),
@@ -30,11 +43,20 @@ FULL = {
     "guests": lambda: guests.table(Frame([guest("u")]), Frame([guest("u")]), set()),
     "hosts": lambda: hosts.table([host("s", "top", "h")]),
     "preflight": lambda: preflight.table([checked("h")]),
+    "quarantine": lambda: quarantine.table([missed("h")], NOW),
 }
 
 
 def checked(host: str, cell: str = "top", check: str = "clock") -> dict[str, str]:
     return {"cell": cell, "host": host, "check": check, "status": "ok", "cause": "", "detail": "+0.01 s"}
+
+
+NOW = "2014-02-24T16:00:00Z"
+
+
+def missed(host: str, since: str = "2014-02-24T12:30:00.250Z", state: str = "failed") -> dict[str, str]:
+    placed = {"cell": "cell1", "host": host, "since": since, "stage": "nova", "run": "r", "step": "s", "state": state}
+    return {**placed, "reason": "yum: exit status 1", "scheduling_disabled": "yes"}
 
 
 # --- all tables ---
@@ -46,7 +68,7 @@ def test_an_empty_table_has_the_columns_and_types_of_a_full_one(name):
     assert empty.empty
     assert list(empty.columns) == list(full.columns) == TABLES[name].COLUMNS
     assert empty.dtypes.tolist() == full.dtypes.tolist()
-    assert findings(name, full).empty
+    assert findings(name, full).empty == (name != "quarantine")  # none of its rows is good
 
 
 @pytest.mark.parametrize("name", sorted(TABLES))
@@ -69,6 +91,14 @@ def test_the_preflights_checks_keep_their_order_and_what_is_in_no_cell_is_last()
         ["a", "clock"],
         ["c1-n1", "clock"],
         ["here", "clock"],
+    ]
+
+
+def test_quarantine_says_for_how_long_a_node_lacks_what_it_missed():
+    table = quarantine.table([missed("n10"), missed("n9", "2014-02-20T15:00:00.000Z")], NOW)
+    assert table[["host", "since", "age"]].values.tolist() == [
+        ["n9", "2014-02-20T15:00:00Z", "4 days 1 h"],
+        ["n10", "2014-02-24T12:30:00Z", "3 h 29 min"],
     ]
 
 
