@@ -40,6 +40,12 @@ def tests(session: nox.Session) -> None:
 
 
 @nox.session
+def chaos(session: nox.Session) -> None:
+    """Breaks things for minutes and says what came of it; `nox -s chaos -- --seed 7 --points 60` at other places."""
+    _module(session, "pytest", "tests/chaos", "--chaos", "--numprocesses", "0", "--capture", "no", *session.posargs)
+
+
+@nox.session
 def bench(session: nox.Session) -> None:
     """Benchmarks: print what they measured; `nox -s bench -- NAME` for one."""
     for name in session.posargs or sorted(path.stem for path in pathlib.Path("bench").glob("[a-z]*.py")):
