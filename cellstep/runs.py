@@ -281,7 +281,7 @@ def _carry_through(
             _end_early(context, error, watch.stopping)
         raise
     if len(steps) == len(runbook.steps):
-        journal.release(run, [node.name for node in context.present()])
+        journal.release(run, context.stage, [node.name for node in context.present()])
     held = bool(report and report.held)
     missed = held or bool(context.left_out) or bool(journal.findings(run))
     code = 3 if missed or (report and not report.compliant) else 0
@@ -323,7 +323,8 @@ def _end_early(context: Context, error: BaseException, stopping: threading.Event
     else:
         context.journal.end_run(context.run, state, code, message)
     if known:
-        proof.of_early_end(context)
+        with contextlib.suppress(OSError):  # the journal has it all; a full disk must not hide why the run ended
+            proof.of_early_end(context)
 
 
 def _refuse_open_holds(context: Context) -> None:

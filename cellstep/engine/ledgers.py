@@ -50,12 +50,12 @@ class Ledgers(Store):
                 [(int(was), host) for host, was in was_disabled.items()],
             )
 
-    def release(self, run: str, hosts: Iterable[str]) -> None:
-        """Nodes have caught up in a run."""
+    def release(self, run: str, stage: str, hosts: Iterable[str]) -> None:
+        """Nodes have caught up with a stage in a run."""
         with self._write() as db:
             db.executemany(
-                "UPDATE quarantine SET released_at=?, released_by=? WHERE host=? AND released_at IS NULL",
-                [(now(), run, host) for host in hosts],
+                "UPDATE quarantine SET released_at=?, released_by=? WHERE host=? AND stage=? AND released_at IS NULL",
+                [(now(), run, host, stage) for host in hosts],
             )
 
     # Holds

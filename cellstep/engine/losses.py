@@ -26,7 +26,8 @@ class Losses:
         self.context = context
         self._budgets = Budgets.of(context.cloud.config.budgets, context.options.budgets)
         self._spare = {node.name: node.cell for node in context.nodes if may_miss(node)}
-        self._sizes = Counter(self._spare.values())
+        # Shares are of the whole cloud: a run for a few nodes may lose as many as one for all.
+        self._sizes = Counter(node.cell for node in context.cloud.nodes if may_miss(node))
         self._lost = {
             host: _kind(row["state"])
             for host, row in context.journal.quarantined().items()
