@@ -1,11 +1,13 @@
 """Backing out of a stage: whether it can be, and its run."""
 
+import contextlib
+
 from cellstep import runs
 from cellstep.cloud.load import Cloud
 from cellstep.errors import UsageError
 from cellstep.stages import BACKOUTS, runbook_of
 from cellstep.verification import BACKOUT, component_of
-from cellstep.wayback import Upgrade
+from cellstep.wayback import GOING_BACK, Upgrade
 
 
 def stage_of(stage: str) -> str:
@@ -28,12 +30,9 @@ def upgrade_of(cloud: Cloud, stage: str) -> Upgrade:
         UsageError: there is none, or the way back is closed; the message says why.
     """
     stage_of(stage)
-    if not runs.journal_path(cloud).exists():
-        raise UsageError(f"there is no run of {stage} to go back from")
     found = Upgrade.find(cloud, runs.open_journal(cloud, rehearsal=True), runbook_of(stage, cloud))
-    if found is None:
-        raise UsageError(f"there is no run of {stage} to go back from")
-    if why := found.closed():
+    why = found.closed() if found else f"there is no run of {stage} to go back from"
+    if found is None or why:
         raise UsageError(f"{stage} cannot be backed out: {why}")
     return found
 
@@ -41,14 +40,26 @@ def upgrade_of(cloud: Cloud, stage: str) -> Upgrade:
 def start(cloud: Cloud, request: runs.Request, watch: runs.Watch) -> runs.Finished:
     """Begin a back-out and carry it through; `runs.resume` goes on with it as with any run.
 
+    From here on the upgrade's own run is not gone on with: what its steps did is being taken back.
+
     Args:
         cloud: the cloud.
         request: its stage is `stage_of(...)`.
         watch: who sees it, and who is asked.
 
     Raises:
-        UsageError: there is nothing to go back from, or no way back.
+        UsageError: there is nothing to go back from, or no way back; or a back-out has begun already.
         CellstepError: as `runs.start`.
     """
-    upgrade_of(cloud, component_of(request.stage))
+    stage = component_of(request.stage)
+    upgrade_of(cloud, stage)
+    if not request.options.dry_run:
+        journal = runs.open_journal(cloud)
+        with contextlib.closing(journal), runs.lock_of(cloud).held(journal, f"run {request.stage}"):
+            begun = journal.unfinished_run(request.stage)
+            if begun:
+                raise UsageError(f"run {begun.id} of {begun.stage} is not finished: `cellstep resume` goes on with it")
+            found = Upgrade.find(cloud, journal, runbook_of(stage, cloud))
+            if found:
+                found.leave(GOING_BACK, "being backed out")
     return runs.start(cloud, request, watch)

@@ -15,7 +15,9 @@ from cellstep.engine.steps import Runbook
 from tasks import databases, packages
 from tasks.loadbalancer import FENCE
 
-SETTLED = frozenset({"complete", "backed-out"})
+GOING_BACK, BACKED_OUT = "backing-out", "backed-out"
+
+SETTLED = frozenset({"complete", BACKED_OUT})
 """States of a whole run after which the next one begins a new upgrade."""
 
 UNTOUCHED = frozenset({"not_run", "unreachable", "quarantined"})
@@ -57,7 +59,7 @@ class Upgrade:
 
     def closed(self) -> str:
         """Why there is no way back, in words; "" where it is open."""
-        if self.last.state == "backed-out":
+        if self.last.state == BACKED_OUT:
             return f"run {self.last.id} of {self.runbook.stage} was backed out already"
         if crossed := self._crossed():
             return f"the point of no return was crossed: {crossed}"
@@ -130,8 +132,15 @@ class Upgrade:
                 break
         return found
 
-    def close(self, by: str) -> None:
-        """Write that the upgrade's runs were backed out by a run: `resume` does not go on with them."""
+    def leave(self, state: str, why: str) -> None:
+        """Write that the upgrade's runs are gone back from, or were: `resume` does not go on with them.
+
+        Their steps are done in the journal, and no longer in the cloud.
+
+        Args:
+            state: GOING_BACK or BACKED_OUT.
+            why: the words for it.
+        """
         for run in self.runs:
-            if run.state in UNFINISHED:
-                self.journal.end_run(run.id, "backed-out", run.exit_code, f"backed out by run {by}")
+            if run.state in UNFINISHED or run.state == GOING_BACK:
+                self.journal.end_run(run.id, state, run.exit_code, why)

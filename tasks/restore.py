@@ -110,7 +110,7 @@ def parse_dump(text: str, repository_id: str) -> tuple[Dump, str]:
         Refused: it names no schema version.
     """
     words: dict[str, list[str]] = {"sha256": [], "table": [], "row": [], "last": []}
-    for line in text.splitlines():
+    for line in text.split("\n"):
         kind, _, rest = line.partition(" ")
         if kind in words:
             words[kind].append(rest)

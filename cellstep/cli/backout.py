@@ -39,9 +39,7 @@ def backout(
     dumps = f"databases restored from their dumps in: {', '.join(cells)}" if cells else "no schema was touched"
     console.print(f"{dumps}; what was written to them since is lost" if cells else dumps)
     if not loaded.config.repository.promote.undo:
-        console.print(
-            "cloud.yaml has no repository.promote.undo: have the repository moved back by hand", style="yellow"
-        )
+        console.print("cloud.yaml has no repository.promote.undo: you will be asked to move it back", style="yellow")
     if not (yes or dry_run):
         ask(f"Run {len(runbook_of(name, loaded).steps)} steps now?")
     options = Options(dry_run=dry_run, budgets=tuple(budget or ()))

@@ -10,7 +10,7 @@ from cellstep.engine.steps import Runbook
 from cellstep.errors import Stopped
 from cellstep.stages.arguments import Site
 from cellstep.verification import Baseline
-from cellstep.wayback import Upgrade
+from cellstep.wayback import BACKED_OUT, Upgrade
 
 
 class WayBack(Site):
@@ -36,7 +36,7 @@ class WayBack(Site):
         found = Upgrade.find(self.cloud, context.journal, self.forward)
         why = found.closed() if found else f"there is no run of {self.component} to go back from"
         # A node that comes back later is caught up with --limit, when the rest is backed out long since.
-        if found is None or (why and not (context.options.limit and found.last.state == "backed-out")):
+        if found is None or (why and not (context.options.limit and found.last.state == BACKED_OUT)):
             raise Stopped(f"no way back: {why}")
         return found
 

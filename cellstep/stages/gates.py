@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from cellstep.engine.context import Context
 from cellstep.engine.steps import Finding
 from cellstep.verification import BACKOUT, Answers, Baseline, guest_rows, save_baseline, system_rows, tables_of
-from cellstep.wayback import Upgrade
+from cellstep.wayback import BACKED_OUT, Upgrade
 from tasks.evidence import Evidence
 
 if TYPE_CHECKING:
@@ -168,7 +168,7 @@ def close_upgrade(context: Context, results: Mapping[str, Evidence]) -> list[Fin
     found = services_up(context, results)
     upgrade = _upgrade(context)
     if upgrade and not context.options.dry_run and not any(finding.blocking for finding in found):
-        upgrade.close(context.run)
+        upgrade.leave(BACKED_OUT, f"backed out by run {context.run}")
     return found
 
 
