@@ -6,7 +6,9 @@ from nornir.core.task import Result, Task
 
 from reports.writers import replacing
 from tasks import quotas
+from tasks.binding import binding_of
 from tasks.holds import changed, skipped, unchanged
+from tasks.shell import will_change
 
 
 def plan(task: Task, *, database: str) -> Result:
@@ -33,7 +35,11 @@ def repair(task: Task, *, database: str, undo: Path) -> Result:
         undo.parent.mkdir(parents=True, exist_ok=True)
         with replacing(undo) as scratch:
             scratch.write_text(text, encoding="utf-8")
+        if binding is not None:
+            binding.still_ours()  # what it raises rolls the repair back
 
+    binding = binding_of(task)
+    will_change(task, "the repair of the quota usage")
     quotas.apply(task, repair=repair_plan, database=database, keep_undo=keep)
     return changed(task, f"changed {len(repair_plan.changes)} rows; undo with {undo}")
 
