@@ -1,13 +1,11 @@
 """Real hosts: a small lab with stand-in content, its commands, its faults, and its end after kills."""
 
-import importlib
 import json
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 from typer.testing import CliRunner
@@ -20,6 +18,7 @@ from lab.errors import LabError, LabUsageError
 from lab.faults import FAULTS, clear, place
 from lab.progress import Progress
 from lab.spec import LabSpec
+from tests.support.bare import nothing_left, standin
 
 NAME = "unittest"
 SPEC = LabSpec(NAME, 1, 1)
@@ -28,19 +27,6 @@ QUIET = Progress(quiet=True)
 
 # The first test may have to wait for the image to be built.
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(900)]
-
-
-def standin() -> ModuleType:
-    """Content that leaves the hosts as they boot, on the same cached base as the real one."""
-    content = importlib.import_module("lab.content")
-    module = ModuleType("standin")
-    module.__file__ = __file__
-    module.DEBIAN_PACKAGES = content.DEBIAN_PACKAGES
-    module.SECRETS = ("mysql",)
-    module.install_base = lambda root: (root / "etc/lab-content").write_text("installed\n", encoding="utf-8")
-    module.build_repositories = lambda to: [(to / name).mkdir() for name in ("grizzly", "havana")]
-    module.provision = lambda handle: handle.put(HOST, "/root/a place/file", "put\n", 0o640)
-    return module
 
 
 def run_on(host: str, script: str) -> str:
@@ -55,28 +41,15 @@ def row(host: str) -> dict:
     return next(r for r in control.status(NAME) if r["name"] == host)
 
 
-def nothing_left() -> bool:
-    mounts = Path("/proc/self/mountinfo").read_text(encoding="utf-8")
-    namespaces = [n.name for n in Path("/run/netns").glob("*")]
-    return (
-        f"/labs/{NAME}" not in mounts
-        and not [n for n in namespaces if n.startswith(f"cellstep-{NAME}")]
-        and not Group(f"cellstep-{NAME}").members()
-        and not any(path.exists() for path in Group(f"cellstep-{NAME}").paths)
-        and not Path(f"/var/lib/cellstep/labs/{NAME}").exists()
-        and not Path(f"/etc/netns/cellstep-{NAME}").exists()
-    )
-
-
 @pytest.fixture(scope="module")
 def lab():
     if faults := check_machine():
         pytest.skip("no lab can run here: " + "; ".join(faults))
     control.down(NAME, QUIET)
-    control.up(SPEC, None, QUIET, standin())
+    control.up(SPEC, None, QUIET, standin(HOST))
     yield
     control.down(NAME, QUIET)
-    assert nothing_left()
+    assert nothing_left(NAME)
 
 
 @pytest.fixture
@@ -149,7 +122,7 @@ class TestHosts:
 
     def test_up_again_does_nothing_and_says_so(self, capsys):
         before = {h.name: control.machine(NAME, h.name).init() for h in SPEC.hosts()}
-        cloud = control.up(SPEC, None, Progress(), standin())
+        cloud = control.up(SPEC, None, Progress(), standin(HOST))
         assert "already up" in capsys.readouterr().err
         assert cloud == Path(f"/var/lib/cellstep/labs/{NAME}/cloud")
         assert before == {h.name: control.machine(NAME, h.name).init() for h in SPEC.hosts()}
@@ -378,7 +351,7 @@ class TestKilled:
     @pytest.fixture(autouse=True)
     def _lab_again(self):
         yield
-        control.up(SPEC, None, QUIET, standin())
+        control.up(SPEC, None, QUIET, standin(HOST))
 
     def killed(self, call: str, when) -> None:
         """Start a call of `control` in a child, and SIGKILL it as soon as `when()` holds."""
@@ -399,12 +372,12 @@ class TestKilled:
     @pytest.mark.parametrize("then", ["up", "down"])
     def test_a_killed_up_is_cleared_away(self, moment, then):
         control.down(NAME, QUIET)
-        self.killed("up(t.SPEC, None, t.QUIET, t.standin())", moment)
+        self.killed("up(t.SPEC, None, t.QUIET, t.standin(t.HOST))", moment)
         if then == "down":
             control.down(NAME, QUIET)
-            assert nothing_left()
+            assert nothing_left(NAME)
         else:
-            control.up(SPEC, None, QUIET, standin())
+            control.up(SPEC, None, QUIET, standin(HOST))
             assert all(r["ssh"] for r in control.status(NAME))
 
     def test_a_killed_down_is_finished_by_the_next(self):
@@ -412,8 +385,8 @@ class TestKilled:
         with pytest.raises(LabError, match="not up"):
             control.machine(NAME, HOST)
         control.down(NAME, QUIET)
-        assert nothing_left()
+        assert nothing_left(NAME)
 
     def test_another_size_replaces_the_lab(self):
-        control.up(LabSpec(NAME, 1, 2), None, QUIET, standin())
+        control.up(LabSpec(NAME, 1, 2), None, QUIET, standin(HOST))
         assert [r["name"] for r in control.status(NAME)][-1] == "c01-n02"

@@ -6,15 +6,14 @@ One small lab, one story, in order.
 import base64
 import json
 import subprocess
-import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from tests.support.labs import TestLab, lab_up
 from tests.support.snapshot import differences
+from tests.support.stories import eventually, everywhere, guests, reboot
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(600)]
 
@@ -32,34 +31,12 @@ AGE = (
 )
 
 
-def everywhere(lab: TestLab, nodes: tuple[str, ...], script: str) -> list[str]:
-    """Run a script on several hosts at once."""
-    with ThreadPoolExecutor(4) as pool:
-        return list(pool.map(lambda node: lab.on(node, script), nodes))
-
-
 @pytest.fixture(scope="module")
 def lab() -> Iterator[TestLab]:
     with lab_up("standins", 1, 1) as up:
         # The runs of the timer are not part of the story.
         everywhere(up, NODES, f"{DISABLE}; sed -i 's/true/false/' /etc/sysconfig/yum-autoupdate")
         yield up
-
-
-def eventually(lab: TestLab, host: str, condition: str, seconds: int = 30) -> None:
-    """Wait until a bash condition holds on a host."""
-    lab.on(
-        host, f"for i in $(seq {seconds}); do {condition} && exit 0; sleep 1; done; echo 'never: {condition}'; exit 1"
-    )
-
-
-def guests(lab: TestLab, host: str = COMPUTE) -> list[str]:
-    """The guests' processes: pid, start time in ticks and UUID."""
-    return lab.on(
-        host,
-        "for p in $(pgrep -x qemu-kvm); do"
-        " echo $p $(cut -d' ' -f22 /proc/$p/stat) $(tr '\\0' ' ' < /proc/$p/cmdline | grep -o 'uuid [^ ]*'); done",
-    ).splitlines()
 
 
 def nova(lab: TestLab, arguments: str, expect: int | None = 0) -> str:
@@ -156,10 +133,10 @@ def test_guests_come_and_go_through_the_api(lab: TestLab) -> None:
     """From the API over both cells' brokers to a process on the compute node, and back."""
     nova(lab, "boot --flavor m1.tiny --image cirros --hint target_cell='api!cell01' trial")
     eventually(lab, TOP, ". /root/openrc; nova show trial | grep -q ACTIVE")
-    assert len(guests(lab)) == 3
+    assert len(guests(lab, COMPUTE)) == 3
     nova(lab, "delete trial")
     eventually(lab, TOP, ". /root/openrc; ! nova show trial > /dev/null 2>&1")
-    assert len(guests(lab)) == 2
+    assert len(guests(lab, COMPUTE)) == 2
     assert "No server with a name or ID of 'trial' exists" in nova(lab, "show trial", expect=1)
     services = nova(lab, "service-list")
     assert "api!cell01@c01-n01" in services
@@ -168,14 +145,14 @@ def test_guests_come_and_go_through_the_api(lab: TestLab) -> None:
 
 def test_monit_starts_what_was_stopped_unless_told_not_to(lab: TestLab) -> None:
     """Wrong order: stopping services before monit is told."""
-    before = guests(lab)
+    before = guests(lab, COMPUTE)
     lab.on(COMPUTE, f"service {SERVICE} stop")
     eventually(lab, COMPUTE, f"service {SERVICE} status > /dev/null")
     lab.on(COMPUTE, f"monit unmonitor {SERVICE}")
     eventually(lab, COMPUTE, "monit summary | grep -q 'Not monitored'")
     lab.on(COMPUTE, f"service {SERVICE} stop; sleep 12; service {SERVICE} status", expect=3)
     lab.on(COMPUTE, f"service {SERVICE} start; monit monitor {SERVICE}")
-    assert guests(lab) == before, "guests outlive nova-compute"
+    assert guests(lab, COMPUTE) == before, "guests outlive nova-compute"
 
 
 def test_without_rabbitmq_services_run_and_do_not_report(lab: TestLab) -> None:
@@ -283,13 +260,13 @@ def test_an_update_can_be_held_up_in_its_middle(lab: TestLab) -> None:
 
 def test_an_update_under_a_running_service_breaks_it(lab: TestLab) -> None:
     """Wrong order: %postun restarts the service on new code, which refuses the old schema."""
-    before = guests(lab)
+    before = guests(lab, COMPUTE)
     lab.on(COMPUTE, f"monit unmonitor {SERVICE}; service {SERVICE} status; yum -y update")
     assert lab.on(COMPUTE, f"service {SERVICE} status", expect=1).strip().endswith("dead but pid file exists")
     line = lab.on(COMPUTE, "grep CRITICAL /var/log/nova/compute.log | tail -n 1")
     assert "database schema is at version 161, nova 2013.2.1 (havana) needs 216" in line
     assert "/etc/nova/nova.conf.rpmnew" in lab.on(COMPUTE, "find /etc -name '*.rpmnew'")
-    assert guests(lab) == before
+    assert guests(lab, COMPUTE) == before
 
 
 def test_puppet_updates_while_updating_is_on(lab: TestLab) -> None:
@@ -338,7 +315,7 @@ def test_a_disabled_compute_node_reports_and_gets_no_guest(lab: TestLab) -> None
     nova(lab, "boot --flavor m1.tiny --image cirros --hint target_cell='api!cell01' trial")
     eventually(lab, TOP, ". /root/openrc; nova show trial | grep -q ERROR")
     assert "No valid host was found" in lab.on(CONTROLLER, "tail -n 3 /var/log/nova/scheduler.log")
-    assert len(guests(lab)) == 2
+    assert len(guests(lab, COMPUTE)) == 2
     nova(lab, "delete trial")
     assert int(lab.sql(CONTROLLER, AGE)) < 10
     assert "disabled" in nova(lab, "service-list")
@@ -347,7 +324,7 @@ def test_a_disabled_compute_node_reports_and_gets_no_guest(lab: TestLab) -> None
 
 def test_the_old_release_comes_back_by_downgrade_and_from_the_dumps(lab: TestLab) -> None:
     """%postun restarts a running service on a downgrade too; with the old schema restored everything runs again."""
-    before = guests(lab)
+    before = guests(lab, COMPUTE)
     assert len(before) == 2
     lab.on(COMPUTE, f"monit unmonitor all; service {SERVICE} status")
     everywhere(lab, (TOP, OTHER_TOP, CONTROLLER), "monit unmonitor all")
@@ -368,23 +345,10 @@ def test_the_old_release_comes_back_by_downgrade_and_from_the_dumps(lab: TestLab
             " service $(basename $u .service) start; done; monit monitor all",
         )
     eventually(lab, TOP, '. /root/openrc; [ "$(nova service-list | grep -c " up ")" = 8 ]', 60)
-    assert guests(lab) == before
+    assert guests(lab, COMPUTE) == before
     nova(lab, "boot --flavor m1.tiny --image cirros --hint target_cell='api!cell01' trial")
     eventually(lab, TOP, ". /root/openrc; nova show trial | grep -q ACTIVE")
     nova(lab, "delete trial")
-
-
-def reboot(lab: TestLab, host: str) -> None:
-    """Reboot a host and wait until its boot id is another one."""
-    boot = lab.on(host, "cat /proc/sys/kernel/random/boot_id")
-    lab.on(host, "reboot", expect=None)
-    end = time.monotonic() + 60
-    while time.monotonic() < end:
-        now = lab.on(host, "cat /proc/sys/kernel/random/boot_id", expect=None)
-        if now != boot and "-" in now and " " not in now.strip():
-            return
-        time.sleep(0.5)  # nothing tells when a host is back
-    pytest.fail(f"{host} did not come back within 60 s")
 
 
 def test_a_reboot_takes_the_new_kernel_and_costs_the_guests(lab: TestLab) -> None:
@@ -394,7 +358,7 @@ def test_a_reboot_takes_the_new_kernel_and_costs_the_guests(lab: TestLab) -> Non
     reboot(lab, COMPUTE)
     assert lab.on(COMPUTE, "uname -r").startswith("2.6.32-431.5.1.el6.")
     eventually(lab, COMPUTE, f"service {SERVICE} status > /dev/null")
-    assert guests(lab) == []
+    assert guests(lab, COMPUTE) == []
     eventually(lab, COMPUTE, "grep -q 'is not running on this host and is not started again' /var/log/nova/compute.log")
 
 
