@@ -60,6 +60,7 @@ class Standing:
         unknown: step to nodes to which something was sent and of which nothing more is known.
         elapsed_s: seconds from its beginning to its end, to now while it is under way, or to its last sign of life.
         left: how long what is left will take; None where nothing is known, or nothing is left.
+        taken_over: the journal's words, where somebody has taken the cloud over from its process; "" otherwise.
     """
 
     run: RunRecord
@@ -69,6 +70,7 @@ class Standing:
     unknown: dict[str, list[str]]
     elapsed_s: float
     left: Forecast | None
+    taken_over: str
 
     @property
     def under_way(self) -> bool:
@@ -97,7 +99,18 @@ def of(cloud: Cloud, journal: Journal, run: RunRecord) -> Standing:
     unknown = journal.unknown_hosts(run.id) if any("unknown" in step["hosts"] for step in steps) else {}
     left = ahead(journal, run, steps=steps) if run.state in UNFINISHED else None
     elapsed = seconds_between(run.started_at, _until(journal, run, steps, alive=process.carries(run)))
-    return Standing(run, process, steps, len(plan) or len(steps), unknown, elapsed, left)
+    taken = "" if process.carries(run) else _taken_over(journal, run)
+    return Standing(run, process, steps, len(plan) or len(steps), unknown, elapsed, left, taken)
+
+
+def _taken_over(journal: Journal, run: RunRecord) -> str:
+    """The last event that says that the run's process was taken over from."""
+    whom = f"on {run.machine}, pid {run.pid},"
+    events = [
+        event for event in journal.events("") if event["what"].startswith("took over from") and whom in event["what"]
+    ]
+    last = events[-1] if events and events[-1]["at"] >= run.started_at else None
+    return f"{last['operator']} {last['what']}" if last else ""
 
 
 def _until(journal: Journal, run: RunRecord, steps: Sequence[Mapping[str, Any]], *, alive: bool) -> str:

@@ -35,6 +35,7 @@ def holds(context: typer.Context, cloud: CloudOption = None, as_json: JsonOption
         console.print("nothing is held")
     else:
         _print(loaded, rows)
+        console.print("`cellstep holds lift` puts it back as it was", style="dim")
 
 
 def _print(cloud: Cloud, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -50,23 +51,23 @@ def _print(cloud: Cloud, rows: Sequence[Mapping[str, Any]]) -> None:
         since = min(row["placed_at"] for row in held)[:19].replace("T", " ")
         table.add_row(*map(Text, (names(cloud, [row["host"] for row in held]), name, since, run, title, before)))
     console.print(table)
-    console.print("`cellstep holds lift` puts it back as it was", style="dim")
 
 
 def words(prior: Any) -> str:
-    """A prior state in words: `enabled, reason -`; `openstack-nova-api: actual running, boot on`."""
+    """A prior state in words: `enabled, reason -`; `nova-api, nova-cert: running, boot on`."""
     if not isinstance(prior, Mapping):
         return str(prior) if prior not in ("", None) else "-"
-    said = []
+    parts = []
+    alike: dict[str, list[str]] = {}
     for key, value in prior.items():
-        if isinstance(value, bool):
-            said.append(key if value else f"not {key}")
-        elif isinstance(value, Mapping):
-            said.append(f"{key}: {words(value)}" if value else f"{key}: none")
+        if isinstance(value, Mapping):
+            alike.setdefault(words(value), []).append(key)
+        elif isinstance(value, bool):
+            parts.append(key if value else f"not {key}")
         else:
-            said.append(f"{key} {words(value)}")
-    nested = any(isinstance(value, Mapping) for value in prior.values())
-    return ("; " if nested else ", ").join(said) or "nothing"
+            parts.append(words(value) if key == "actual" else f"{key} {words(value)}")
+    nested = [f"{', '.join(keys)}: {said}" for said, keys in alike.items()]
+    return "; ".join([*nested, *([", ".join(parts)] if parts else [])]) or "nothing"
 
 
 @app.command()

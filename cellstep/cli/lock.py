@@ -31,9 +31,9 @@ def show(cloud: CloudOption = None, as_json: JsonOption = False) -> None:
         values = {"holder": asdict(holder) if holder else None, "alive": process.alive, "frozen": process.frozen}
         print_json({"cloud": loaded.config.name, **values})
     elif holder is None:
-        console.print(
-            "in use: another cellstep has just begun" if process.alive else "free: nobody works on this cloud"
-        )
+        console.print("in use: another cellstep has just begun" if process.alive else "free: nobody is at work here")
+        for event in runs.open_journal(loaded, read_only=True).events("")[-1:]:
+            console.print(f"{event['at']} {event['operator']}: {event['what']}", style="dim", markup=False)
     else:
         console.print(f"{holder.doing} by {holder.operator} on {holder.host}, pid {holder.pid}", markup=False)
         console.print(f"since {holder.since}", style="dim")

@@ -47,6 +47,7 @@ def _values(cloud: Cloud, journal: Journal, stands: Standing) -> dict[str, Any]:
         "run": run.__dict__,
         "under_way": stands.under_way,
         "crashed": stands.crashed,
+        "taken_over": stands.taken_over,
         "lock": {"holder": holder, "alive": process.alive, "frozen": process.frozen},
         "steps": stands.steps,
         "steps_total": stands.total,
@@ -97,7 +98,8 @@ def _process(stands: Standing) -> Text:
             return Text(f"{where}: stopped by a signal (SIGSTOP), and does nothing", style="bold red")
         return Text(f"{where}: under way", style="green")
     if stands.crashed:
-        return Text(f"{where}: the process is gone", style="bold red")
+        gone = stands.taken_over or "the process is gone"
+        return Text(f"{where}: {gone}", style="bold red")
     other = f"; in use now: {process.holder}" if process.alive and process.holder else ""
     return Text(f"{where}{other}", style="dim")
 
@@ -179,7 +181,8 @@ def _next(stands: Standing) -> str:
         frozen = "the process does nothing: wake it up (SIGCONT), or `cellstep lock take-over --reason ...`"
         return frozen if stands.process.frozen else ""
     if stands.crashed:
-        return "the process is gone: `cellstep resume` goes on"
+        gone = "the cloud was taken over" if stands.taken_over else "the process is gone"
+        return f"{gone}: `cellstep resume` goes on"
     if stands.left is not None or stands.run.state in {"stopped", "interrupted", "error"}:
         return "`cellstep resume` goes on, `cellstep abandon` ends it"
     return ""
