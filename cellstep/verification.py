@@ -205,11 +205,14 @@ def save_baseline(folder: Path, name: str, rows: Sequence[Mapping[str, Any]]) ->
 
 def system_rows(evidence: Mapping[str, Evidence]) -> list[dict[str, Any]]:
     """Kernel and packages of the nodes: one row for all that are alike, and in a cloud most are."""
-    alike: dict[str, dict[str, Any]] = {}
+    alike: dict[tuple[str, str], dict[str, Any]] = {}
+    written: dict[int, str] = {}  # nodes that are alike mostly share the very object
     for host, answer in evidence.items():
         if answer.facts:
-            system = {"kernel": answer.facts.kernel, "packages": answer.facts.packages}
-            row = alike.setdefault(json.dumps(system, sort_keys=True), {"hosts": [], **system})
+            kernel, packages = answer.facts.kernel, answer.facts.packages
+            text = written.get(id(packages)) or json.dumps(packages, sort_keys=True)
+            written[id(packages)] = text
+            row = alike.setdefault((kernel, text), {"hosts": [], "kernel": kernel, "packages": packages})
             row["hosts"].append(host)
     return list(alike.values())
 

@@ -10,7 +10,7 @@ from cellstep.engine.steps import Runbook
 from cellstep.errors import Stopped
 from cellstep.stages.arguments import Site
 from cellstep.verification import Baseline
-from cellstep.wayback import BACKED_OUT, Upgrade
+from cellstep.wayback import BACKED_OUT, GOING_BACK, Upgrade
 
 
 class WayBack(Site):
@@ -31,13 +31,20 @@ class WayBack(Site):
         """The upgrade that is backed out.
 
         Raises:
-            Stopped: there is none, or the way back is closed.
+            Stopped: there is none, its way back is closed, or nobody has begun to go back.
         """
         found = Upgrade.find(self.cloud, context.journal, self.forward)
-        why = found.closed() if found else f"there is no run of {self.component} to go back from"
-        # A node that comes back later is caught up with --limit, when the rest is backed out long since.
-        if found is None or (why and not (context.options.limit and found.last.state == BACKED_OUT)):
+        if found is None:
+            raise Stopped(f"no way back: there is no run of {self.component} to go back from")
+        if context.options.limit:  # a node that missed the back-out
+            if found.last.state != BACKED_OUT:
+                raise Stopped(
+                    f"run {found.last.id} of {self.component} was not backed out: there is nothing to catch up"
+                )
+        elif why := found.closed():
             raise Stopped(f"no way back: {why}")
+        elif found.last.state != GOING_BACK and not context.options.dry_run:
+            raise Stopped(f"begin with `cellstep backout {self.component}`: it closes the upgrade's run first")
         return found
 
     # Packages and kernels

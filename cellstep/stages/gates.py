@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from cellstep.engine.context import Context
 from cellstep.engine.steps import Finding
 from cellstep.verification import BACKOUT, Answers, Baseline, guest_rows, save_baseline, system_rows, tables_of
-from cellstep.wayback import BACKED_OUT, Upgrade
+from cellstep.wayback import BACKED_OUT, GOING_BACK, Upgrade
 from tasks.evidence import Evidence
 
 if TYPE_CHECKING:
@@ -167,9 +167,24 @@ def close_upgrade(context: Context, results: Mapping[str, Evidence]) -> list[Fin
     """Every service must still be well; then the upgrade's run counts as backed out, and `resume` leaves it alone."""
     found = services_up(context, results)
     upgrade = _upgrade(context)
-    if upgrade and not context.options.dry_run and not any(finding.blocking for finding in found):
+    blocked = context.options.dry_run or any(finding.blocking for finding in found)
+    if upgrade and upgrade.last.state == GOING_BACK and not blocked:
+        _keep_quarantined(context)
         upgrade.leave(BACKED_OUT, f"backed out by run {context.run}")
     return found
+
+
+def _keep_quarantined(context: Context) -> None:
+    """Nodes that missed the back-out too are to catch up with that, and no longer with the upgrade."""
+    journal = context.journal
+    rows = {host: row for host, row in journal.quarantined().items() if row["stage"] == STAGE}
+    journal.release(context.run, STAGE, rows)
+    for host, row in rows.items():
+        if host in context.left_out:
+            missed = {"host": host, "cell": row["cell"], "state": row["state"], "detail": row["reason"]}
+            journal.leave_out(context.run, context.stage, row["title"], [missed])
+            if row["was_disabled"] is not None:
+                journal.note_disabled({host: bool(row["was_disabled"])})
 
 
 def _nothing_saved(context: Context, what: str) -> list[Finding]:
