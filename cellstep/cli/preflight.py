@@ -6,11 +6,11 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from cellstep import preflight as checks
 from cellstep.cli.options import CloudOption, JsonOption, LimitOption, OutputOption, reach_cloud
 from cellstep.cli.output import console, errors, print_json
 from cellstep.cloud.load import Cloud
-from cellstep.preflight_case import NO_GO, WARNING
+from cellstep.preflight import survey as checks
+from cellstep.preflight.case import NO_GO, WARNING
 
 SHOWN_DETAILS = 3
 COLOURS = {"ok": "green", WARNING: "yellow", NO_GO: "red", "silent": "red"}

@@ -16,13 +16,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from cellstep import preflight
 from cellstep.cli import main
 from cellstep.cloud.load import Cloud, load_cloud
 from cellstep.engine.dispatch import Outcome
-from cellstep.preflight_case import NO_GO, WARNING, Case, Finding
-from cellstep.preflight_rules import judge
-from cellstep.preflight_update import satisfied
+from cellstep.preflight import survey as preflight
+from cellstep.preflight.case import NO_GO, WARNING, Case, Finding
+from cellstep.preflight.rules import judge
+from cellstep.preflight.update import satisfied
 from tasks.preflight import DatabaseFacts, Holder, NodeFacts, Requirement, Said, Space
 from tasks.preflight_script import Questions
 

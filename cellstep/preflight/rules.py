@@ -6,8 +6,8 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from io import StringIO
 
-from cellstep.preflight_case import NO_GO, WARNING, Case, Finding, Rule, without_name
-from cellstep.preflight_update import update
+from cellstep.preflight.case import NO_GO, WARNING, Case, Finding, Rule, without_name
+from cellstep.preflight.update import update
 from tasks.preflight import NodeFacts, privileges
 
 ADMIN_REFUSED = "permission denied"

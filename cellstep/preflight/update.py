@@ -4,7 +4,7 @@ import fnmatch
 import re
 from collections.abc import Iterator
 
-from cellstep.preflight_case import NO_GO, WARNING, Case, Finding
+from cellstep.preflight.case import NO_GO, WARNING, Case, Finding
 from reports.nevra import compare_evr
 from tasks.packages import matches
 from tasks.preflight import Requirement, Said

@@ -1,6 +1,6 @@
 """The preflight, days ahead: which node is asked what, what is judged of the answers, and whether it is a go.
 
-What a node is asked stands in `tasks.preflight`, what is made of its answers in `cellstep.preflight_rules`.
+What a node is asked stands in `tasks.preflight`, what is made of its answers in `cellstep.preflight.rules`.
 """
 
 import os
@@ -18,8 +18,8 @@ from cellstep.cloud.nodes import Node
 from cellstep.cloud.select import select
 from cellstep.engine.budgets import Budgets
 from cellstep.engine.dispatch import Dispatcher
-from cellstep.preflight_case import NO_GO, WARNING, Case, Finding, without_name
-from cellstep.preflight_rules import RULES, dump_mib, judge
+from cellstep.preflight.case import NO_GO, WARNING, Case, Finding, without_name
+from cellstep.preflight.rules import RULES, dump_mib, judge
 from cellstep.stages import runbook_of
 from tasks.preflight import NodeFacts, survey
 from tasks.preflight_script import Questions

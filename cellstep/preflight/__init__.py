@@ -1,0 +1,1 @@
+"""The preflight: what would stop an upgrade, found days ahead. A new check is a rule in `rules.py`."""
