@@ -66,7 +66,7 @@ def _put(message: str, words: Mapping[str, str]) -> str:
     if not any(word in message for word in words):
         return message
     longest_first = "|".join(re.escape(word) for word in sorted(words, key=len, reverse=True))
-    whole = rf"(?<![A-Za-z0-9_.-])(?:{longest_first})(?![A-Za-z0-9_-]|\.[A-Za-z0-9])"
+    whole = rf"(?<![A-Za-z0-9_.-])(?:{longest_first})(?![A-Za-z0-9_-])"
     return re.sub(whole, lambda found: words[found.group()], message)
 
 
