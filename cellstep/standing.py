@@ -1,8 +1,14 @@
 """How a run stands: what the journal and the lock say of it. Read only: beside a run, after a crash, on a full disk."""
 
+import contextlib
+import os
+import shutil
+import sqlite3
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from cellstep import runs
@@ -12,6 +18,7 @@ from cellstep.engine.journal import DONE, UNFINISHED, Journal, RunRecord
 from cellstep.engine.lock import Holder
 from cellstep.engine.plan import expand_names
 from cellstep.engine.store import now, seconds_between
+from cellstep.errors import JournalFailed
 
 EARLIER_RUNS = 5
 """How many earlier runs a forecast looks at."""
@@ -81,6 +88,33 @@ class Standing:
     def crashed(self) -> bool:
         """Whether its process is gone without having ended it."""
         return self.run.state == "running" and not self.under_way
+
+
+def look(cloud: Cloud) -> Journal:
+    """The cloud's journal, to be read also where nothing can be written: on a full disk, or a read-only one.
+
+    SQLite needs a file beside the journal to read it; where that cannot be made, a copy in memory is read.
+
+    Raises:
+        JournalFailed: it cannot be read.
+    """
+    path = runs.journal_path(cloud)
+    try:
+        journal = runs.open_journal(cloud, read_only=True)
+        journal.holds()  # the first question finds out
+    except JournalFailed:
+        with contextlib.suppress(OSError, sqlite3.Error), tempfile.TemporaryDirectory(dir=_memory()) as folder:
+            for file in path.parent.glob(f"{path.name}*"):
+                if not file.name.endswith("-shm"):
+                    shutil.copy(file, folder)
+            return Journal.rehearsal(Path(folder) / path.name)
+        raise
+    return journal
+
+
+def _memory() -> str | None:
+    """A folder in memory; None where there is none, for the usual folder of temporary files."""
+    return "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # noqa: S108 - the folder made there is our own
 
 
 def newest(journal: Journal) -> RunRecord | None:

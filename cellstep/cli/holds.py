@@ -8,7 +8,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from cellstep import runs, settling
+from cellstep import runs, settling, standing
 from cellstep.cli.asking import Asker, ask
 from cellstep.cli.display import RunDisplay
 from cellstep.cli.folding import groups_of, names, shown
@@ -28,7 +28,7 @@ def holds(context: typer.Context, cloud: CloudOption = None, as_json: JsonOption
     if context.invoked_subcommand is not None:
         return
     loaded = open_cloud(cloud)
-    rows = runs.open_journal(loaded, read_only=True).holds()
+    rows = standing.look(loaded).holds()
     if as_json:
         print_json([{**row, "prior_words": words(row["prior"])} for row in rows])
     elif not rows:

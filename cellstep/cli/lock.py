@@ -10,7 +10,7 @@ from cellstep.cli.asking import ask
 from cellstep.cli.options import CloudOption, JsonOption, open_cloud
 from cellstep.cli.output import console, print_json
 from cellstep.errors import UsageError
-from cellstep.standing import Process
+from cellstep.standing import Process, look
 
 app = typer.Typer(help="See who works on a cloud, and take it over.", no_args_is_help=True)
 
@@ -32,7 +32,7 @@ def show(cloud: CloudOption = None, as_json: JsonOption = False) -> None:
         print_json({"cloud": loaded.config.name, **values})
     elif holder is None:
         console.print("in use: another cellstep has just begun" if process.alive else "free: nobody is at work here")
-        for event in runs.open_journal(loaded, read_only=True).events("")[-1:]:
+        for event in look(loaded).events("")[-1:]:
             console.print(f"{event['at']} {event['operator']}: {event['what']}", style="dim", markup=False)
     else:
         console.print(f"{holder.doing} by {holder.operator} on {holder.host}, pid {holder.pid}", markup=False)

@@ -6,7 +6,7 @@ from typing import Any
 
 from rich.text import Text
 
-from cellstep import runs, standing
+from cellstep import standing
 from cellstep.cli.display import COLOURS, TROUBLE
 from cellstep.cli.folding import groups_of, names, shown
 from cellstep.cli.options import CloudOption, JsonOption, open_cloud
@@ -24,7 +24,7 @@ TROUBLED_STEPS_SHOWN = 3
 def status(cloud: CloudOption = None, as_json: JsonOption = False) -> None:
     """Show the run that is not complete, or else the last one: how far it is, what it holds and found. Asks no node."""
     loaded = open_cloud(cloud)
-    journal = runs.open_journal(loaded, read_only=True)
+    journal = standing.look(loaded)
     run = standing.newest(journal)
     if run is None:
         if as_json:

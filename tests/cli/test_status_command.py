@@ -19,6 +19,7 @@ from cellstep.engine.dispatch import Outcome
 from cellstep.engine.journal import Journal
 from cellstep.engine.lock import Holder
 from cellstep.engine.run import Crossing
+from cellstep.errors import JournalFailed
 from cellstep.stages import runbook_of
 from plugins.inventory.ranges import expand, split
 from tests.support.folders import lab_folder
@@ -214,6 +215,28 @@ def test_what_a_newer_cellstep_or_a_reader_without_a_disk_may_do(folder: Path, j
     call(folder, "lock", "show")
     assert {path.name: path.read_bytes() for path in state.iterdir() if path.name.endswith("sqlite3")} == before
     assert not (state / "lock").exists()
+
+
+@pytest.mark.parametrize("crashed", [True, False])
+def test_where_no_file_can_be_made_beside_the_journal_it_is_read_all_the_same(
+    folder: Path, journal: Journal, monkeypatch, crashed: bool
+):
+    """A full disk, or a read-only one: SQLite cannot make the file by which readers and writers share the journal."""
+    run = begin(journal)
+    state = folder / "state"
+    kept = {path.name: path.read_bytes() for path in state.iterdir() if not path.name.endswith("-shm")}
+    journal.close()
+    if crashed:
+        assert kept["journal.sqlite3-wal"]
+        for name, content in kept.items():
+            (state / name).write_bytes(content)
+
+    def unable(*_: object, **__: object) -> Journal:
+        raise JournalFailed("unable to open database file")
+
+    monkeypatch.setattr(runs, "open_journal", unable)  # as SQLite says there; root may write nearly everywhere
+    assert values(folder)["run"]["id"] == run
+    assert "nothing is held" in call(folder, "holds")
 
 
 # The same trouble on many nodes

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cellstep import standing
@@ -125,6 +125,7 @@ def past(tmp_path: Path) -> Past:
     return Past(tmp_path)
 
 
+@settings(max_examples=30)
 @given(st.lists(st.tuples(st.integers(0, 20_000), st.integers(0, 900)), min_size=1, max_size=30))
 def test_a_steps_time_is_that_in_which_a_node_was_busy(tmp_path_factory, spans):
     """Up to the gaps within a minute, which nobody needs to know."""

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cellstep import runs, settling
@@ -298,10 +298,12 @@ def test_a_list_for_a_run_that_left_nothing_is_refused(place: Place):
         settling.abandon(place.cloud, "c01-n01/daemons")
 
 
+HELD = st.sampled_from(["daemons", "puppet", "puppet-updates", "unknown"])
 NAMES = st.from_regex(r"[a-z][a-z0-9]{0,5}-n[0-9]{2}", fullmatch=True)
 
 
-@given(st.dictionaries(st.sampled_from(["daemons", "puppet", "puppet-updates", "unknown"]), st.sets(NAMES, min_size=1)))
+@settings(max_examples=30)
+@given(st.dictionaries(HELD, st.sets(NAMES, min_size=1, max_size=12)))
 def test_the_list_of_what_is_left_reads_back(left):
     from plugins.inventory.ranges import fold  # noqa: PLC0415 - all that the list needs of a cloud
 
