@@ -78,7 +78,7 @@ class ScriptedSsh:
         if ailing == "unreachable":
             raise Unreachable(f"{self.name}: no answer on port 22 within 5 s")
         if ailing == "failed":
-            return CommandResult(1, "", "Input/output error", 0.0)
+            return CommandResult(5, "", "Input/output error", 0.0)
         began = time.monotonic()
         process = self._start(command, timeout)
         self.world.strike.sent()

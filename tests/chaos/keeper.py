@@ -5,6 +5,7 @@ there goes when it goes. A controller is a fork of it, so that Python and its mo
 what the hosts run outlives its controller. One JSON line in is a request, one JSON line out an answer.
 """
 
+import contextlib
 import ctypes
 import importlib
 import json
@@ -91,15 +92,24 @@ class Keeper:
         """Answer."""
         os.write(1, (json.dumps(answer) + "\n").encode())
 
-    def reap(self) -> bool:
-        """Tell of controllers that have ended; whether anything still runs."""
+    def busy(self) -> bool:
+        """Whether anything but controllers still runs: what they, or dead ones, sent to hosts."""
+        for stat in Path("/proc").glob("[0-9]*/stat"):
+            with contextlib.suppress(OSError):
+                state = stat.read_text().rpartition(")")[2].split()[0]
+                if state != "Z" and int(stat.parent.name) not in {os.getpid(), *self.controllers}:
+                    return True
+        return False
+
+    def reap(self) -> None:
+        """Tell of controllers that have ended."""
         while True:
             try:
                 pid, status = os.waitpid(-1, os.WNOHANG)
             except ChildProcessError:
-                return False
+                return
             if pid == 0:
-                return True
+                return
             if pid in self.controllers:
                 self.controllers.discard(pid)
                 self.say(ended=pid, code=os.waitstatus_to_exitcode(status))
@@ -113,11 +123,11 @@ class Keeper:
         pending = b""
         resting = False
         while True:
-            ready, _, _ = select.select([0, wake], [], [], 1.0)
+            ready, _, _ = select.select([0, wake], [], [], 0.05 if resting else 1.0)
             if wake in ready:
                 os.read(wake, 1000)
-            runs = self.reap()
-            if resting and not runs:
+            self.reap()
+            if resting and not self.busy():
                 resting = False
                 self.say(rests=True)
             if 0 not in ready:
@@ -145,9 +155,6 @@ class Keeper:
                 mount("tmpfs", self.cloud / "state", "tmpfs", 0, f"size={request['size']}")
                 self.say(mounted=True)
             case "rest":
-                if not self.reap():
-                    self.say(rests=True)
-                    return False
                 return True
         return False
 

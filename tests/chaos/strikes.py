@@ -29,7 +29,7 @@ class Strike:
         when: `before` or `after` it, or `within` a transaction.
         delay_s: so much later.
         deed: `kill`, `freeze` (SIGSTOP), or `fill`: the disk on which `state` is.
-        lose: of the commands that change a host, those whose connection breaks, with the seconds after which.
+        lose: of the `command`s or `job`s (see `point`), those whose connection breaks, with the seconds after which.
         ailing: host to [title of the step from which on, `failed` or `unreachable`].
     """
 
@@ -38,12 +38,12 @@ class Strike:
     when: str = "before"
     delay_s: float = 0.0
     deed: str = "kill"
-    lose: dict[int, float] = field(default_factory=dict)
+    lose: dict[str, dict[int, float]] = field(default_factory=dict)
     ailing: dict[str, list[str]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Begin to count."""
-        self.lose = {int(number): after for number, after in self.lose.items()}
+        self.lose = {point: {int(n): after for n, after in of.items()} for point, of in self.lose.items()}
         self.counts = {name: itertools.count(1) for name in ("begin_step", "end_step", "write", "command", "job")}
         self.reached = dict.fromkeys(self.counts, 0)
         self._begun: list[str] = []
@@ -89,7 +89,8 @@ class Strike:
 
     def lost_after(self) -> float | None:
         """After how many seconds this command's connection breaks."""
-        return self.lose.get(self._mine.numbers.get("command", 0))
+        found = (self.lose.get(point, {}).get(number) for point, number in self._mine.numbers.items())
+        return next((after for after in found if after is not None), None)
 
     def ails(self, host: str) -> str:
         """What ails a host now."""

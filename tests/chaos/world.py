@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -95,6 +96,15 @@ class ScriptedCloud:
         ended = self.wait(self.start(*arguments, strike=strike))
         assert expect is None or ended.code == expect, f"{arguments}: exit {ended.code}, not {expect}:\n{ended.said}"
         return ended
+
+    def wait_until_frozen(self, pid: int, timeout: float = PATIENCE_S) -> None:
+        """Wait until a controller stands still (state T)."""
+        until = time.monotonic() + timeout
+        stat = Path(f"/proc/{self._inner()}/root/proc/{pid}/stat")
+        while stat.read_text().rpartition(")")[2].split()[0] != "T":
+            assert time.monotonic() < until, f"not frozen: {self.said(pid)[-1000:]}"
+            assert pid not in self._ended
+            threading.Event().wait(0.02)
 
     def signal(self, pid: int, number: int) -> None:
         """Send a controller a signal."""
