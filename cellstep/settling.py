@@ -34,6 +34,8 @@ from tasks.shell import fence
 UNKNOWN = "unknown"
 """In a list of what is left in place: not a hold, but a node of which nothing is known."""
 
+LIFTED = "lifted by `cellstep holds lift`: placed again when the run goes on"
+
 SETTLING, SETTLED = "settling", "settled"
 """States of a run that lifts holds: `resume` has nothing to do with it, `holds lift` can be called again."""
 
@@ -204,8 +206,7 @@ class _Stage:
                 rows = self.journal.hosts(run.id, step.title) if hosts else []
                 again = [row["host"] for row in rows if row["host"] in hosts and row["state"] in DONE]
                 if again:
-                    said = "lifted by `cellstep holds lift`: placed again when the run goes on"
-                    self.journal.end_hosts(run.id, step.title, [(host, "not_run", said) for host in again])
+                    self.journal.end_hosts(run.id, step.title, [(host, "not_run", LIFTED) for host in again])
             what = self.cloud.fold(node.name for node in self.nodes)
             self.journal.event(run.id, f"holds lifted on {what}: {', '.join(sorted(self.hosts))}")
 
@@ -242,6 +243,16 @@ class _Stage:
                 settled.left.setdefault(name, {})[host] = self.why.get((name, host), none)
             else:
                 settled.lifted.setdefault(name, []).append(host)
+        self._known_now(settled.lifted)
+
+    def _known_now(self, lifted: Mapping[str, Sequence[str]]) -> None:
+        """Where placing or lifting a hold had no known end, it is known now that the hold is not there."""
+        for run in unfinished(self.journal):
+            for title, unknown in self.journal.unknown_hosts(run.id).items():
+                names = [_name(step) for step in self.book.steps if step.title == title]
+                known = [host for host in unknown if names and host in lifted.get(names[0], ())]
+                if known:
+                    self.journal.end_hosts(run.id, title, [(host, "not_run", LIFTED) for host in known])
 
 
 def _these(nodes: Sequence[Node], _all: Sequence[Node]) -> Sequence[Node]:

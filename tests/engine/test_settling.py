@@ -208,6 +208,21 @@ def test_what_is_still_under_way_on_a_node_is_waited_for_first(place: Place):
     assert "may still be under way there: unknown: the update still runs" in settled.left["daemons"]["c01-n01"]
 
 
+def test_a_hold_whose_placing_had_no_known_end_is_known_once_it_is_lifted(place: Place):
+    run = place.left(("daemons", STOP, COMPUTES, PRIOR), end="running")
+    place.journal.start_hosts(run, STOP, {"c01-n01": 1, "c01-n02": 1})
+    place.journal.begin_step(run, 9, "Update the RPMs on the compute nodes", [("cell01", "c01-n02")])
+    place.journal.start_hosts(run, "Update the RPMs on the compute nodes", {"c01-n02": 1})
+    failing = ("restore", "c01-n02")
+    place.lift(lambda task, host: Outcome("failed", "no") if (task, host) == failing else CHANGED)
+    unknown = place.journal.unknown_hosts(run)
+    assert unknown == {STOP: ["c01-n02"], "Update the RPMs on the compute nodes": ["c01-n02"]}
+    place.lift(well)
+    assert place.journal.unknown_hosts(run) == {"Update the RPMs on the compute nodes": ["c01-n02"]}
+    with pytest.raises(UsageError, match="--accept 'c01-n02/unknown'"):
+        settling.abandon(place.cloud)
+
+
 def test_ctrl_c_drains_and_the_rest_is_still_held(place: Place):
     place.left(("daemons", STOP, COMPUTES, PRIOR))
 
