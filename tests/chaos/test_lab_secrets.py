@@ -24,7 +24,7 @@ def reference() -> Undisturbed:
 def test_no_process_here_or_on_a_host_has_a_secret_in_its_arguments_or_environment(reference: Undisturbed) -> None:
     seen = reference.sightings
     # What was looked at is what matters: the long commands of the upgrade, on the hosts, were seen.
-    assert {"ssh", "sshd:"} | {"yum", "nova-manage", "mysqldump", "bash"} & set(seen.programs) >= {"yum", "bash"}
+    assert {"yum", "nova-manage", "bash"} <= set(seen.programs), seen.programs
     assert seen.leaks == set()
     most = ", ".join(f"{count} {name}" for name, count in seen.programs.most_common(12))
     say(f"{seen.environments} processes seen, none with a secret: {most}")

@@ -151,6 +151,13 @@ class Books:
         """The nodes to which the step has been sent, and of which no end is known."""
         return {host for host, state in self.nodes(title).items() if state == "unknown"}
 
+    def tries(self, title: str, host: str) -> int:
+        """How often the step of the newest run has been sent to a node."""
+        with self.open() as journal:
+            run = journal.last_run()
+            rows = journal.hosts(run.id, title) if run else []
+        return sum(row["attempts"] for row in rows if row["host"] == host)
+
     def where(self) -> str:
         """The newest run's last step, and the nodes of which the end is not known."""
         with self.open() as journal:

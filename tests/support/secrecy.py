@@ -49,7 +49,7 @@ class Sightings:
 
     Attributes:
         leaks: lines: which secret, where.
-        programs: how many processes of each program were seen.
+        programs: how many processes of each program or script were seen.
         environments: how many environments were read.
     """
 
@@ -91,7 +91,8 @@ def _look_at(
     except OSError:  # it has ended
         return
     words = line.decode(errors="replace").split("\0")
-    seen.programs[words[0].rpartition("/")[2]] += 1
+    # Of a script the second word is its name.
+    seen.programs.update({word.rpartition("/")[2] for word in words[:2]})
     seen.environments += 1
     for where, content in (("arguments", line), ("environment", environment)):
         for name in contains(content, secrets):
