@@ -58,16 +58,8 @@ def of_run(context: Context, dispatcher: Dispatcher) -> Report:
     if dispatcher.stopping.is_set():
         raise Interrupted("interrupted in the final verification; `cellstep resume` makes it again")
     answers.silent.update(context.left_out)
-    quarantined = quarantine_after(context)
+    quarantined = context.journal.quarantined()
     return _write(_About.run_of(context), context.nodes, answers, context.journal, wanted, quarantined)
-
-
-def quarantine_after(context: Context) -> dict[str, dict[str, Any]]:
-    """The nodes that stay in quarantine when the run ends well: a whole run carries through all but those left out."""
-    options = next((run.options for run in context.journal.runs() if run.id == context.run), {})
-    all_steps = not (options.get("step") or options.get("from"))
-    released = {node.name for node in context.present()} if all_steps else set()
-    return {host: row for host, row in context.journal.quarantined().items() if host not in released}
 
 
 def of_early_end(context: Context) -> None:

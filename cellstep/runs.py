@@ -275,13 +275,12 @@ def _carry_through(
                 return Finished(run, None, 0)
             if len(steps) == len(runbook.steps):
                 _refuse_open_holds(context)
+                journal.release(run, context.stage, [node.name for node in context.present()])
             report = proof.of_run(context, dispatcher) if len(steps) > 1 else None
     except BaseException as error:
         if not dry_run:
             _end_early(context, error, watch.stopping)
         raise
-    if len(steps) == len(runbook.steps):
-        journal.release(run, context.stage, [node.name for node in context.present()])
     held = bool(report and report.held)
     missed = held or bool(context.left_out) or bool(journal.findings(run))
     code = 3 if missed or (report and not report.compliant) else 0

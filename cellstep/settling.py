@@ -155,10 +155,9 @@ class _Stage:
     def lift(self, watch: runs.Watch, ours: _Ours, settled: Settled) -> None:
         """Lift them, and say what came of each."""
         journal, limit = self.journal, self.cloud.fold(node.name for node in self.nodes)
-        run = journal.begin_run(
-            self.book.stage, self.cloud.release.name, "", {SETTLES: sorted(self.hosts), "limit": limit}
-        )
-        journal.end_run(run, SETTLING, None)  # from the first moment on, `resume` leaves it alone
+        options = {SETTLES: sorted(self.hosts), "limit": limit}
+        # Of a state of its own from the first moment on: `resume` leaves it alone.
+        run = journal.begin_run(self.book.stage, self.cloud.release.name, "", options, state=SETTLING)
         settled.run = run
         output = reporting.output_folder(self.cloud.directory, None, run)
         journal.set_output(run, str(output))

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from cellstep import proof, reporting, runs
+from cellstep import proof, reporting, runs, standing
 from cellstep import quota as quotas
 from cellstep.cli.options import CloudOption, JsonOption, OutputOption, reach_cloud
 from cellstep.cli.output import console, errors
@@ -25,7 +25,7 @@ Stage = Annotated[str, typer.Argument(help="The stage: nova.")]
 def check(stage: Stage, cloud: CloudOption = None, output: OutputOption = None, as_json: JsonOption = False) -> None:
     """Compare the quota usage with what the instances say; exit code 3 when they differ."""
     loaded = reach_cloud(cloud)
-    report = proof.verify(loaded, runs.open_journal(loaded, read_only=True), stage, ["quotas"], "", output)
+    report = proof.verify(loaded, standing.look(loaded), stage, ["quotas"], "", output)
     (print_values if as_json else print_report)(report)
     raise typer.Exit(0 if report.compliant else 3)
 

@@ -7,7 +7,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from cellstep import proof, reporting, runs
+from cellstep import proof, reporting, standing
 from cellstep.cli.folding import groups_of, names
 from cellstep.cli.folding import shown as alike
 from cellstep.cli.options import CloudOption, JsonOption, LimitOption, OutputOption, reach_cloud
@@ -34,7 +34,7 @@ def verify(
     Exit code 0 when all is as it should be, 3 when not, or when a node could not be asked.
     """
     loaded = reach_cloud(cloud)
-    report = proof.verify(loaded, runs.open_journal(loaded, read_only=True), stage, table or (), limit, output)
+    report = proof.verify(loaded, standing.look(loaded), stage, table or (), limit, output)
     if as_json:
         print_values(report)
     else:

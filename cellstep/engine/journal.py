@@ -93,6 +93,7 @@ class Journal(Ledgers):
         plan_digest: str,
         options: Mapping[str, Any],
         plan: Sequence[Mapping[str, Any]] = (),
+        state: str = "running",
     ) -> str:
         """Write a new run and return its id, which sorts by time."""
         base = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
@@ -103,8 +104,8 @@ class Journal(Ledgers):
             texts = (plain(dict(options)), plain(list(plan)))
             db.execute(
                 "INSERT INTO runs (id, stage, release, plan_digest, started_at, state, operator, version, machine, pid,"
-                " options, plan) VALUES (?, ?, ?, ?, ?, 'running', ?, ?, ?, ?, ?, ?)",
-                (run, stage, release, plan_digest, now(), *us, *texts),
+                " options, plan) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                (run, stage, release, plan_digest, now(), state, *us, *texts),
             )
         return run
 
