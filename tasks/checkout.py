@@ -11,6 +11,7 @@ from nornir.core.task import Result, Task
 
 from plugins.connections.errors import TransportError
 from plugins.connections.ssh import CommandResult
+from tasks.binding import binding_of
 from tasks.errors import CommandFailed, Refused
 from tasks.holds import changed, skipped, unchanged
 from tasks.shell import change, sh
@@ -86,12 +87,15 @@ def guest_in_each_cell(  # noqa: PLR0913 - three commands of the site, and where
         return skipped(task, "no child cell with a compute node")
     if task.is_dry_run():
         return changed(task, f"would create and delete a guest in {', '.join(cells)}")
-    # Another try after a failure must not meet the guests of the first.
-    unique = uuid.uuid4().hex[:6]
+    # Another try after a failure must not meet the guests of the first; one whose end is not known has them again.
+    binding = binding_of(task)
+    unique = binding.generation if binding else uuid.uuid4().hex[:6]
     names = {cell: f"{prefix}-{unique}-{number}" for number, cell in enumerate(cells, 1)}
 
     def command(template: str, cell: str) -> str:
         return _with(environment, template.format(cell_path=cell, name=names[cell]))
+
+    _clear(task, {cell: (command(delete, cell), command(show, cell)) for cell in cells}, timeout_s)
 
     tried: list[str] = []
     failed: list[Exception] = []
@@ -112,6 +116,27 @@ def guest_in_each_cell(  # noqa: PLR0913 - three commands of the site, and where
         _wait(task, command(show, cell), GONE, timeout_s, f"deleting the guest in {cell}")
     left = f"; not tested, since no compute node of theirs is there: {', '.join(untested)}" if untested else ""
     return changed(task, f"a guest was created and deleted in {', '.join(cells)}{left}")
+
+
+def _clear(task: Task, commands: Mapping[str, tuple[str, str]], timeout_s: float) -> None:
+    """Where the try before was cut off: delete the guests that it may have left behind, and see them gone.
+
+    Args:
+        task: the Nornir task.
+        commands: cell to the commands that delete and show its guest.
+        timeout_s: seconds until each must be gone.
+
+    Raises:
+        CommandFailed: one cannot be deleted.
+        Refused: one did not go away.
+    """
+    binding = binding_of(task)
+    if binding is None or not binding.again:
+        return
+    for error in _delete(task, {cell: delete for cell, (delete, _) in commands.items()}):
+        raise error
+    for cell, (_, show) in commands.items():
+        _wait(task, show, GONE, timeout_s, f"deleting the guest of the try before in {cell}")
 
 
 def _delete(task: Task, commands: Mapping[str, str]) -> list[Exception]:

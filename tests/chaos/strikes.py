@@ -14,8 +14,8 @@ from typing import Any
 from cellstep.engine.journal import Journal
 from cellstep.engine.store import Store
 
-SIGNS = {"command": "\nguard", "job": "\nrun_job() {"}
-"""What is in a command that changes a host, and in one about a job: see tasks/shell.py and tasks/job.sh."""
+SIGNS = {"command": "\nguard", "job": "\nrun_job() {", "guest": "nova boot"}
+"""What is in a command that changes a host, in one about a job (see tasks/shell.py, tasks/job.sh), in a guest's."""
 
 
 @dataclass
@@ -24,7 +24,8 @@ class Strike:
 
     Attributes:
         point: what is counted: `begin_step` or `end_step` (the journal's calls), `write` (its transactions), `command`
-            (commands that change a host), `job` (those of them that start a job or attach to it), `seconds`.
+            (commands that change a host), `job` (those of them that start a job or attach to it), `guest`
+            (those that create one), `seconds`.
         n: which of them; for `seconds`, how many.
         when: `before` or `after` it, or `within` a transaction.
         delay_s: so much later.
@@ -44,7 +45,7 @@ class Strike:
     def __post_init__(self) -> None:
         """Begin to count."""
         self.lose = {point: {int(n): after for n, after in of.items()} for point, of in self.lose.items()}
-        self.counts = {name: itertools.count(1) for name in ("begin_step", "end_step", "write", "command", "job")}
+        self.counts = {name: itertools.count(1) for name in ("begin_step", "end_step", "write", *SIGNS)}
         self.reached = dict.fromkeys(self.counts, 0)
         self._begun: list[str] = []
         self._mine = threading.local()

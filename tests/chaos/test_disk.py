@@ -27,7 +27,7 @@ def filled(cloud: ScriptedCloud, strike: Strike, reference: Reference) -> str:
         assert ended.code == 4, told(cloud, [ended])
         assert "cannot be used" in ended.said
         assert "cellstep resume" in ended.said.replace("\n", " ")
-        assert not cloud.snapshot()["breaches"]
+        assert not cloud.breaches()
         done = {name: cloud.did(name) for name in cloud.names()}
         refused = cloud.cellstep("resume", "--yes")
         assert refused.code == 4, told(cloud, [ended, refused])

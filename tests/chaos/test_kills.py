@@ -4,6 +4,7 @@ from random import Random
 
 import pytest
 
+from tests.chaos import world
 from tests.chaos.side_by_side import Reference, as_undisturbed, side_by_side, told, undisturbed
 from tests.chaos.strikes import Strike
 from tests.chaos.world import Ended, ScriptedCloud, needs_namespaces
@@ -72,6 +73,18 @@ def struck(cloud: ScriptedCloud, random: Random, reference: Reference) -> str:
     except AssertionError as error:
         raise AssertionError(f"{said}: {error}\n{told(cloud, ended)}") from error
     return f"killed {said}: {len(ended) - 1} kills, as undisturbed"
+
+
+@pytest.mark.parametrize("n", [1, 2])
+def test_killed_while_there_are_guests_of_the_check_out_tests(reference: Reference, n: int) -> None:
+    """They have no names but the run's: the next try deletes them."""
+    with world.up() as cloud:
+        killed = cloud.cellstep("run", "nova", "--yes", strike=Strike("guest", n, "after"))
+        assert killed.code == KILLED
+        cloud.rest()
+        assert cloud.snapshot()["guests of the tests"]
+        cloud.cellstep("resume", "--yes", expect=0)
+        as_undisturbed(cloud, reference)
 
 
 def test_killed_at_random_moments(reference: Reference, seed: int, points: int, workers: int) -> None:

@@ -1,6 +1,6 @@
 """Connections break, compute nodes fail or vanish: the others finish, and what was missed is caught up with."""
 
-from itertools import pairwise
+from itertools import zip_longest
 from random import Random
 from typing import Any
 
@@ -89,7 +89,10 @@ def test_a_compute_node_is_lost_at_each_step_in_turn(
             same(cloud, Reference(others, {}, 0.0))
             with cloud.journal() as journal:
                 quarantined = {host: (row["title"], row["state"]) for host, row in journal.quarantined().items()}
-            assert quarantined == {host: tuple(what) for host, what in ailing.items()}
+            for host, (title, way) in ailing.items():
+                # Unreachable just when a change was to be sent counts as lost on the way.
+                assert quarantined.pop(host) in {(title, way), (title, "unknown" if way == "unreachable" else way)}
+            assert not quarantined
             caught_up = cloud.cellstep("run", "nova", "--yes", "--catch-up")
             assert caught_up.code == 0, f"{ailing}\n{told(cloud, [ended, caught_up])}"
             cloud.rest()
@@ -98,19 +101,22 @@ def test_a_compute_node_is_lost_at_each_step_in_turn(
 
         return run
 
-    steps = [*compute_steps, compute_steps[0]]
-    trials = []
-    for number, (first, second) in enumerate(pairwise(steps)):
-        ways = ("failed", "unreachable") if (number + seed) % 2 else ("unreachable", "failed")
-        trials.append((f"lost {number + 1}", trial(first, second, ways)))
-    side_by_side(trials[seed % 2 :: 2] if seed else trials, workers)
+    # Two steps a run, and which way a node is lost is the other one with the next seed.
+    pairs = list(zip_longest(compute_steps[::2], compute_steps[1::2], fillvalue=compute_steps[0]))
+    ways = ("failed", "unreachable")
+    trials = [
+        (f"lost {number}", trial(*pair, ways if (number + seed) % 2 else ways[::-1]))
+        for number, pair in enumerate(pairs, 1)
+    ]
+    side_by_side(trials, workers)
 
 
 @pytest.mark.parametrize("how", ["failed", "unreachable"])
 def test_past_the_budget_nothing_more_is_sent(reference: Reference, how: str) -> None:
     with world.up() as cloud:
-        ailing = {FIRST: [UPDATE, how], "c01-n02": [UPDATE, how]}
-        ended = cloud.cellstep("run", "nova", "--yes", strike=Strike(ailing=ailing), expect=4)
+        ailing = {FIRST: [UPDATE, how]}
+        none = ("--budget", f"{how}=0", "--budget", f"{how}-per-cell=0")
+        ended = cloud.cellstep("run", "nova", "--yes", *none, strike=Strike(ailing=ailing), expect=4)
         cloud.rest()
         assert f"{how}-per-cell" in ended.said.replace("\n", "")
         states: dict[str, Any] = {}
@@ -119,7 +125,7 @@ def test_past_the_budget_nothing_more_is_sent(reference: Reference, how: str) ->
             assert run is not None
             assert journal.steps(run.id)[-1]["title"] == UPDATE
             states = {row["host"]: row["state"] for row in journal.hosts(run.id, UPDATE)}
-        assert states == {FIRST: how, "c01-n02": how, "c02-n01": "not_run", SECOND: "not_run"}
+        assert states == {FIRST: how, "c01-n02": "changed", "c02-n01": "not_run", SECOND: "not_run"}
         for name in ("c02-n01", SECOND):
             assert "yum begins" not in cloud.did(name)
         cloud.cellstep("resume", "--yes", expect=0)

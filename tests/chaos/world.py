@@ -173,13 +173,16 @@ class ScriptedCloud:
 
     @contextmanager
     def journal(self) -> Iterator[Journal]:
-        """The journal, to be read; also one on a disk that only the namespace sees."""
-        inside = Path(f"/proc/{self._inner()}/root{self.folder}/state/journal.sqlite3")
-        journal = Journal(inside, read_only=True)
-        try:
-            yield journal
-        finally:
-            journal.close()
+        """A copy of the journal, to be read; also of one on a disk that only the namespace sees."""
+        with tempfile.TemporaryDirectory(dir=self.folder) as folder:
+            for name in ("journal.sqlite3", "journal.sqlite3-wal"):
+                if (self.state / name).exists():
+                    shutil.copy(self.state / name, folder)
+            journal = Journal(Path(folder) / "journal.sqlite3")
+            try:
+                yield journal
+            finally:
+                journal.close()
 
     @property
     def state(self) -> Path:
@@ -215,11 +218,16 @@ class ScriptedCloud:
         }
         found["gets no guests"] = sorted(path.name for path in (shared / "databases").glob("*/disabled-*"))
         found["guests of the tests"] = sorted(path.name for path in (shared / "guests").iterdir())
-        found["breaches"] = (shared / "breaches").read_text() if (shared / "breaches").exists() else ""
+        found["breaches"] = self.breaches()
         with self.journal() as journal:
             found["holds"] = journal.all_open_holds()
             found["quarantine"] = sorted(journal.quarantined())
         return found
+
+    def breaches(self) -> str:
+        """What was sent to hosts though the journal did not have it as begun."""
+        file = self.folder / "world" / "breaches"
+        return file.read_text() if file.exists() else ""
 
     def _node(self, name: str) -> dict[str, Any]:
         root = self.host(name)
