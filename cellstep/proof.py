@@ -169,8 +169,7 @@ def _write(
 
 def _files(about: _About, tables: "dict[str, pd.DataFrame]", past: Sequence[str]) -> Path:
     cloud, stage, release = about.cloud, about.stage, about.cloud.release
-    title = f"{stage.capitalize()}, {release.source.capitalize()} to {release.target.capitalize()}: {cloud.config.name}"
     facts = {"cloud": cloud.config.name, "stage": stage, "release": release.name, "run": about.run, "written": now()}
     if past:
         facts["went on past"] = "\n".join(past)
-    return reporting.write(about.output, stage, tables, title, facts)
+    return reporting.write(about.output, stage, tables, cloud.heading(stage), facts)

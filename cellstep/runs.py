@@ -114,7 +114,7 @@ def start(cloud: Cloud, request: Request, watch: Watch) -> Finished:
     journal = open_journal(cloud, rehearsal=request.options.dry_run)
     lock = lock_of(cloud)
     with contextlib.closing(journal), lock.held(journal, f"run {request.stage}") as holder:
-        options = _of_quarantine(journal, request) if request.options.catch_up else request.options
+        options = _of_quarantine(cloud, journal, request) if request.options.catch_up else request.options
         nodes = _nodes(cloud, options)
         _refuse_beside_unfinished(journal, request)
         if request.afresh:
@@ -167,7 +167,9 @@ def resume(
         _accept_changes(journal, last, runbook, cloud, nodes, watch.operator)
         steps = _steps(runbook, str(last.options.get("step") or ""), str(last.options.get("from") or ""))
         journal.reopen_run(last.id)
-        context = Context(cloud, journal, last.id, last.stage, Path(last.output), tuple(nodes), options)
+        output = Path(last.output) if last.output else reporting.output_folder(cloud.directory, None, last.id)
+        journal.set_output(last.id, str(output))
+        context = Context(cloud, journal, last.id, last.stage, output, tuple(nodes), options)
         return _carry_through(context, runbook, steps, watch, lock, holder.token)
 
 
@@ -210,12 +212,17 @@ def _nodes(cloud: Cloud, options: Options) -> tuple[Node, ...]:
     return select(cloud, options.limit) if options.limit else cloud.nodes
 
 
-def _of_quarantine(journal: Journal, request: Request) -> Options:
+def _of_quarantine(cloud: Cloud, journal: Journal, request: Request) -> Options:
     """The same options, for the nodes in quarantine."""
-    waiting = [host for host, row in journal.quarantined().items() if row["stage"] == request.stage]
-    if not waiting:
+    waiting = {host for host, row in journal.quarantined().items() if row["stage"] == request.stage}
+    here = [node.name for node in cloud.nodes if node.name in waiting]
+    gone = sorted(waiting - set(here))
+    if gone:
+        journal.release("", request.stage, gone)
+        journal.event("", f"out of quarantine, because they are not in the inventory any more: {cloud.fold(gone)}")
+    if not here:
         raise UsageError(f"no node is in quarantine for {request.stage}: there is nothing to catch up with")
-    return replace(request.options, limit=",".join(waiting))
+    return replace(request.options, limit=",".join(here))
 
 
 def _refuse_beside_unfinished(journal: Journal, request: Request) -> None:
@@ -294,7 +301,7 @@ def _fence_unknown(context: Context, dispatcher: Dispatcher, token: int) -> None
     What another holder has under way there cannot go on with another command; a node that does not answer now is asked
     again in its step.
     """
-    unknown = {host for hosts in context.journal.unknown_hosts(context.run).values() for host in hosts}
+    unknown = context.journal.uncertain()
     nodes = [node for node in context.nodes if node.name in unknown]
     if nodes and not context.options.dry_run:
         bindings = {node.name: Binding(context.run, "the fence", token=token) for node in nodes}
@@ -327,9 +334,19 @@ def _end_early(context: Context, error: BaseException, stopping: threading.Event
 
 
 def _refuse_open_holds(context: Context) -> None:
-    """A run is not complete while something is held on a node that it could reach."""
-    present = {node.name for node in context.present()}
-    held = {name: present & set(hosts) for name, hosts in context.journal.all_open_holds().items()}
-    still = [f"{name} on {context.cloud.fold(hosts)}" for name, hosts in held.items() if hosts]
+    """A run is not complete while something is held on a node that it went to, or is unknown of one.
+
+    One that is gone from the inventory counts too: what is in place there is in place.
+    """
+    journal, run, fold = context.journal, context.run, context.cloud.fold
+    present = {row["host"] for row in journal.hosts(run)} - context.left_out.keys()
+    held = {name: present & set(hosts) for name, hosts in journal.all_open_holds().items()}
+    still = [f"{name} on {fold(hosts)}" for name, hosts in held.items() if hosts]
+    unknown = {host for hosts in journal.unknown_hosts(run).values() for host in hosts} & present
     if still:
         raise Stopped(f"still held at the end: {'; '.join(still)}; `cellstep holds lift`, then `cellstep resume`")
+    if unknown:
+        raise Stopped(
+            f"not known at the end what became of {fold(unknown)}; put them back into the inventory and"
+            " `cellstep resume`, or end the run knowingly: `cellstep abandon`"
+        )

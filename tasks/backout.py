@@ -101,12 +101,12 @@ def lose_repository(task: Task, *, repository: str, run: str) -> Result:
         CommandFailed: the Puppet run failed, and the repository is still there.
         Refused: the repository is still there.
     """
-    if not puppet._has(task, repository):  # noqa: SLF001 - the way there asks the same
+    if not puppet.has_repository(task, repository):
         return unchanged(task, f"has no repository {repository}")
     if task.is_dry_run():
         return changed(task, f"has the repository {repository}: would run Puppet once")
     ended = change(task, run, what="the forced Puppet run", timeout=puppet.RUN_TIMEOUT_S, ok=None)
-    if puppet._has(task, repository):  # noqa: SLF001 - as above
+    if puppet.has_repository(task, repository):
         if ended.exit_status not in puppet.PUPPET_WENT_WELL:
             raise CommandFailed("the forced Puppet run", ended)
         raise Refused(f"`yum repolist` still lists {repository} after a Puppet run: Puppet must take it away")

@@ -11,6 +11,8 @@ from weakref import WeakKeyDictionary
 
 from nornir.core.task import Task
 
+from tasks.masking import masked
+
 # Characters of an output that are kept from its beginning and from its end.
 HEAD, TAIL = 1000, 2000
 
@@ -46,8 +48,8 @@ class Command:
 
 
 def ends(said: str) -> tuple[str, str]:
-    """The head and the tail that are kept of an output."""
-    return said[:HEAD], said[max(HEAD, len(said) - TAIL) :]
+    """The head and the tail that are kept of an output, passwords masked."""
+    return masked(said[:HEAD]), masked(said[max(HEAD, len(said) - TAIL) :])
 
 
 @dataclass

@@ -13,7 +13,7 @@ from tasks.errors import CommandFailed, Refused
 from tasks.holds import changed, skipped
 from tasks.jobs import detached, earlier
 from tasks.packages import EVR, UPDATE_TIMEOUT_S, installed_kernels
-from tasks.reboot import COMMAND_TIMEOUT_S, _reboot, _wait, boot_id, running_kernel
+from tasks.reboot import COMMAND_TIMEOUT_S, boot_id, restart, running_kernel, wait_for_boot
 from tasks.shell import change, sh
 
 SHOWN = 4
@@ -205,7 +205,7 @@ def kernel_to_before(task: Task, *, running: str | None, kernels: Sequence[str],
     until = time.monotonic() + timeout_s
     binding = binding_of(task)
     if binding is not None and binding.again:
-        _wait(task, until, timeout_s, lambda: (boot_id(task), ""))  # it may be in the middle of the reboot
+        wait_for_boot(task, until, timeout_s, lambda: (boot_id(task), ""))  # it may be in the middle of the reboot
     under_way = earlier(task, "reboot", timeout=COMMAND_TIMEOUT_S) is not None
     now = running_kernel(task)
     extra = _extra(task, kernels)
@@ -216,7 +216,7 @@ def kernel_to_before(task: Task, *, running: str | None, kernels: Sequence[str],
     said = ""
     if now != running or under_way:
         _make_default(task, running, extra)
-        after = _reboot(task, until, timeout_s)
+        after = restart(task, until, timeout_s)
         now = running_kernel(task)
         if now != running:
             raise Refused(f"rebooted (boot id {after}), but runs kernel {now}, not {running}; look at its boot loader")

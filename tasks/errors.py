@@ -2,6 +2,7 @@
 
 from plugins.connections.ssh import CommandResult
 from plugins.errors import OperatorError
+from tasks.masking import masked
 
 TAIL_LINES = 6
 
@@ -21,7 +22,7 @@ class CommandFailed(TaskError):
     def __init__(self, what: str, result: CommandResult) -> None:
         lines = (result.stderr.strip() or result.stdout.strip()).splitlines()
         self.status = result.exit_status
-        self.tail = " | ".join(line.strip() for line in lines[-TAIL_LINES:])
+        self.tail = masked(" | ".join(line.strip() for line in lines[-TAIL_LINES:]))
         super().__init__(f"{what}: exit status {self.status}" + (f": {self.tail}" if self.tail else ""))
 
 

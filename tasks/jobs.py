@@ -20,7 +20,7 @@ from plugins.connections.errors import CommandTimeout, ConnectionLost, Unreachab
 from plugins.connections.ssh import CommandResult
 from tasks.binding import Binding, Command, binding_of, ends
 from tasks.errors import TAIL_LINES, CommandFailed, Refused, TaskError
-from tasks.shell import change, first_line, guarded, taken, will_change
+from tasks.shell import change, changing, first_line, guarded, taken
 
 JOB = Path(__file__).with_name("job.sh").read_text()
 BOOT_ID_FILE = "/proc/sys/kernel/random/boot_id"
@@ -126,9 +126,9 @@ def detached(
     binding = binding_of(task)
     if binding is None:
         return change(task, script, what=what, timeout=timeout, ok=ok)
-    will_change(task, what)
     ask = partial(_look, task, binding, job_id(binding, name), script=script, limit=timeout)
-    job = _until_ended(task, what, timeout, ask)
+    with changing(task, what):
+        job = _until_ended(task, what, timeout, ask)
     result = _result(task, binding, job, what)
     if job.exit_status == TIMED_OUT and job.seconds >= timeout - 1 and (ok is None or TIMED_OUT not in ok):
         raise CommandFailed(f"{what}: ended after {timeout:g} s, which is all it may take", result)
@@ -145,8 +145,8 @@ def begin(task: Task, script: str, *, name: str, what: str = "", timeout: float)
     binding = binding_of(task)
     if binding is None:
         raise Refused(f"{task.host.name}: not part of a run: {what or first_line(script)}")
-    will_change(task, what or first_line(script))
-    return _look(task, binding, job_id(binding, name), 0, script=script, limit=timeout)
+    with changing(task, what or first_line(script)):
+        return _look(task, binding, job_id(binding, name), 0, script=script, limit=timeout)
 
 
 def earlier(task: Task, name: str, *, timeout: float) -> Job | None:

@@ -136,12 +136,12 @@ def receive_repository(task: Task, *, repository: str, run: str, before: Mapping
         Refused: the repository is still not there, or one of the packages is another than before.
     """
     said = f"has the repository {repository}"
-    if not _has(task, repository):
+    if not has_repository(task, repository):
         if task.is_dry_run():
             return changed(task, f"has no repository {repository} yet: would run Puppet once")
         # It may fail in parts that are no matter here (a service that cannot start yet): the repository is the proof.
         ended = change(task, run, what="the forced Puppet run", timeout=RUN_TIMEOUT_S, ok=None)
-        if not _has(task, repository):
+        if not has_repository(task, repository):
             if ended.exit_status not in PUPPET_WENT_WELL:
                 raise CommandFailed("the forced Puppet run", ended)
             raise Refused(f"`yum repolist` lists no {repository} after a Puppet run; is this node in its group?")
@@ -154,6 +154,7 @@ def receive_repository(task: Task, *, repository: str, run: str, before: Mapping
     return changed(task, said) if "forced" in said else unchanged(task, said)
 
 
-def _has(task: Task, repository: str) -> bool:
+def has_repository(task: Task, repository: str) -> bool:
+    """Whether the node has the repository enabled."""
     listed = sh(task, "yum -q repolist enabled", timeout=120).stdout.splitlines()
     return any(line.split()[0].lstrip("!*").split("/")[0] == repository for line in listed if line.strip())

@@ -48,7 +48,7 @@ def for_new_kernel(task: Task, *, timeout_s: float) -> Result:
     until = time.monotonic() + timeout_s
     binding = binding_of(task)
     if binding is not None and binding.again:
-        _wait(task, until, timeout_s, lambda: (boot_id(task), ""))  # it may be in the middle of the reboot
+        wait_for_boot(task, until, timeout_s, lambda: (boot_id(task), ""))  # it may be in the middle of the reboot
     under_way = jobs.earlier(task, "reboot", timeout=COMMAND_TIMEOUT_S) is not None
     kernels = installed_kernels(task)
     if not kernels:
@@ -58,7 +58,7 @@ def for_new_kernel(task: Task, *, timeout_s: float) -> Result:
         return skipped(task, f"runs the newest kernel {newest} already")
     if task.is_dry_run():
         return changed(task, f"would reboot into kernel {newest}")
-    after = _reboot(task, until, timeout_s)
+    after = restart(task, until, timeout_s)
     running = running_kernel(task)
     if not _is(running, newest):
         raise Refused(f"rebooted (boot id {after}), but runs kernel {running}, not {newest}; look at its boot loader")
@@ -69,7 +69,7 @@ def _is(running: str, installed: str) -> bool:
     return running == installed or running.startswith(f"{installed}.")
 
 
-def _reboot(task: Task, until: float, timeout_s: float) -> str:
+def restart(task: Task, until: float, timeout_s: float) -> str:
     """Reboot the node where this try has not done so yet, and wait for it; the new boot id."""
     before: str | None = None
 
@@ -84,7 +84,7 @@ def _reboot(task: Task, until: float, timeout_s: float) -> str:
     with contextlib.suppress(ConnectionLost, CommandTimeout):
         before = _trigger(task)
     task.host.close_connection("cellstep_ssh")
-    return _wait(task, until, timeout_s, ask)
+    return wait_for_boot(task, until, timeout_s, ask)
 
 
 def _trigger(task: Task) -> str:
@@ -97,7 +97,7 @@ def _trigger(task: Task) -> str:
     return before
 
 
-def _wait(task: Task, until: float, timeout_s: float, ask: Callable[[], tuple[str | None, str]]) -> str:
+def wait_for_boot(task: Task, until: float, timeout_s: float, ask: Callable[[], tuple[str | None, str]]) -> str:
     """Ask until there is an answer; a node has no way to tell us by itself that it is back.
 
     Args:

@@ -15,6 +15,8 @@ from tasks.holds import changed, skipped, unchanged
 from tasks.shell import will_change
 
 COMPUTE = "nova-compute"
+OURS = "cellstep: "
+"""What our reasons begin with."""
 
 
 def _short(host: str) -> str:
@@ -22,11 +24,14 @@ def _short(host: str) -> str:
 
 
 def _rows(task: Task, database: str) -> dict[str, dict[str, Any]]:
-    """Live rows of nova-compute by the host's short name: id, host, disabled."""
-    rows = mysql(task).query(
-        "SELECT id, host, disabled FROM services WHERE deleted=0 AND `binary`=%s", (COMPUTE,), database=database
-    )
+    """Live rows of nova-compute by the host's short name, with all their columns."""
+    rows = mysql(task).query("SELECT * FROM services WHERE deleted=0 AND `binary`=%s", (COMPUTE,), database=database)
     return {_short(row["host"]): row for row in rows}
+
+
+def _disabled_by_us(row: dict[str, Any]) -> bool:
+    """Somebody may have disabled it since, with a reason of their own; where there is no column nobody can tell."""
+    return bool(row["disabled"]) and (row.get("disabled_reason") or OURS).startswith(OURS)
 
 
 def standing(task: Task, *, database: str, hosts: Sequence[str]) -> Result:
@@ -44,7 +49,7 @@ def settle(task: Task, *, database: str, disable: Mapping[str, str], enable: Seq
     """
     rows = _rows(task, database) if disable or enable else {}
     off = [host for host in disable if _short(host) in rows and not rows[_short(host)]["disabled"]]
-    on = [host for host in enable if _short(host) in rows and rows[_short(host)]["disabled"]]
+    on = [host for host in enable if _short(host) in rows and _disabled_by_us(rows[_short(host)])]
     if not off and not on:
         return skipped(task, "nothing to disable or to enable")
     said = [f"{word} {', '.join(hosts)}" for word, hosts in (("disabled", off), ("enabled", on)) if hosts]
@@ -57,7 +62,7 @@ def settle(task: Task, *, database: str, disable: Mapping[str, str], enable: Seq
         reason = ", disabled_reason=%s" if columns else ""
         statement = f"UPDATE services SET disabled=%s{reason} WHERE id=%s AND deleted=0"  # noqa: S608 - no value in it
         for host, value in [*((host, 1) for host in off), *((host, 0) for host in on)]:
-            why = (f"cellstep: {disable[host]}"[:255] if value else None,) if columns else ()
+            why = (f"{OURS}{disable[host]}"[:255] if value else None,) if columns else ()
             transaction.execute(statement, (value, *why, rows[_short(host)]["id"]))
         if binding is not None:
             binding.still_ours()

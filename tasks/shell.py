@@ -1,12 +1,15 @@
 """Running a command on a node, what its failure says, and the fence against an operator who has been replaced."""
 
 import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 from weakref import WeakSet
 
 from nornir.core.task import Task
 
+from plugins.connections.errors import Unreachable
 from plugins.connections.ssh import CommandResult, Ssh
 from tasks.binding import Binding, Command, binding_of
 from tasks.errors import CommandFailed, Fenced, Refused
@@ -70,13 +73,13 @@ def change(
         plugins.connections.errors.TransportError: the node could not be asked, or did not answer.
     """
     what = what or first_line(script)
-    will_change(task, what)
     binding = binding_of(task)
-    if binding is None:
-        return sh(task, script, what=what, stdin=stdin, timeout=timeout, ok=ok)
-    # The shell that holds the lock must outlive the script, which gets none of its files: a daemon would keep them.
-    body = f"guard\nbusy\nunlock\nbash -c {shlex.quote(script)} 8>&-\nexit $?"
-    result = guarded(task, binding, body, stdin=stdin, timeout=timeout)
+    with changing(task, what):
+        if binding is None:
+            return sh(task, script, what=what, stdin=stdin, timeout=timeout, ok=ok)
+        # The shell that holds the lock must outlive the script, which gets none of its files: a daemon would keep them.
+        body = f"guard\nbusy\nunlock\nbash -c {shlex.quote(script)} 8>&-\nexit $?"
+        result = guarded(task, binding, body, stdin=stdin, timeout=timeout)
     binding.commands.append(Command.of(what, result.exit_status, result.seconds, result.stdout + result.stderr))
     return taken(result, what, ok)
 
@@ -122,6 +125,19 @@ def will_change(task: Task, what: str) -> None:
     if task.is_dry_run():
         raise Refused(f"not sent in a dry run: {what}")
     _CHANGED.add(task)
+
+
+@contextmanager
+def changing(task: Task, what: str) -> Iterator[None]:
+    """As `will_change`, while the first command of a change is sent: one that was not sent has changed nothing."""
+    before = has_changed(task)
+    will_change(task, what)
+    try:
+        yield
+    except Unreachable:
+        if not before:
+            _CHANGED.discard(task)
+        raise
 
 
 def has_changed(task: Task) -> bool:

@@ -43,6 +43,7 @@ class Asker:
 
     def __init__(self, cloud: Cloud, display: RunDisplay, *, yes: bool, accept_plan: bool = False) -> None:
         self.cloud, self.display, self.yes, self.accept_plan = cloud, display, yes, accept_plan
+        self.asking = False
 
     def confirm(self, crossing: Crossing) -> bool:
         """Whether to go on."""
@@ -51,10 +52,15 @@ class Asker:
         if not sys.stdin.isatty():
             return False
         self.display.pause()
+        self.asking = True
         try:
             self._show(crossing)
             return typer.confirm(f"Point of no return. {crossing.step.title}?" if crossing.no_return else "Go on?")
+        except typer.Abort:  # Ctrl-C, or the end of the input: that is no yes
+            console.print()
+            return False
         finally:
+            self.asking = False
             self.display.proceed()
 
     def _show(self, crossing: Crossing) -> None:

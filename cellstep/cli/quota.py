@@ -10,10 +10,11 @@ from cellstep.cli.options import CloudOption, JsonOption, OutputOption, reach_cl
 from cellstep.cli.output import console, errors
 from cellstep.cli.verify import print_report, print_values
 from cellstep.cloud.load import Cloud
-from cellstep.engine.dispatch import Dispatcher, Outcome
-from cellstep.errors import UsageError
+from cellstep.engine.dispatch import Dispatcher, Errand, Outcome
+from cellstep.errors import TakenOver, UsageError
 from cellstep.stages import runbook_of
 from cellstep.stages.choices import TOP_DATABASE
+from tasks.binding import Binding
 from tasks.holds import HostTask
 from tasks.quotas import Repair
 
@@ -46,19 +47,28 @@ def repair(
         plan: Repair = outcome.result
         typer.echo(plan.sql if plan.changes else "-- nothing to repair")
         return
-    with runs.lock_of(loaded).held(runs.open_journal(loaded), f"quota repair {stage}"):
+    lock, journal = runs.lock_of(loaded), runs.open_journal(loaded)
+    with lock.held(journal, f"quota repair {stage}") as holder:
         folder = reporting.output_folder(loaded.directory, output, reporting.dated("quota"))
         arguments = {"database": database, "undo": folder / stage / "quota-undo.sql"}
-        outcome = _on_top_database(loaded, quotas.repair, arguments)
+        journal.event("", f"begins a repair of the quota usage; what undoes it: {arguments['undo']}")
+        binding = Binding("", "", token=holder.token, still_ours=lambda: lock.check(holder.token))
+        outcome = _on_top_database(loaded, quotas.repair, arguments, binding)
+        journal.event("", f"the repair of the quota usage: {outcome.detail}")
     console.print(outcome.detail, soft_wrap=True)
 
 
-def _on_top_database(cloud: Cloud, task: HostTask, arguments: dict[str, object]) -> Outcome:
+def _on_top_database(
+    cloud: Cloud, task: HostTask, arguments: dict[str, object], binding: Binding | None = None
+) -> Outcome:
     nodes = list(TOP_DATABASE.choose(cloud.nodes))
     if not nodes:
         raise UsageError("the top cell has no node with the role `database`; add it to the inventory")
     with Dispatcher(cloud) as dispatcher:
-        outcome = dispatcher.send(task, nodes, {nodes[0].name: arguments})[nodes[0].name]
+        errand = Errand(bindings={nodes[0].name: binding} if binding else None)
+        outcome = dispatcher.send(task, nodes, {nodes[0].name: arguments}, errand)[nodes[0].name]
+    if outcome.fenced:
+        raise TakenOver(outcome.detail)
     if outcome.state in {"ok", "changed", "skipped"}:
         return outcome
     errors.print(f"cellstep: {nodes[0].name} {outcome.state}: {outcome.detail}", markup=False)

@@ -138,6 +138,8 @@ def carried(display: RunDisplay, asker: Asker, call: Callable[[runs.Watch], T]) 
 
     def on_signal(number: int) -> None:
         caught.append(number)
+        if asker.asking:
+            raise KeyboardInterrupt  # nothing runs: the question is answered with no
         display.notice("interrupted: nothing new is started, what runs is waited for; once more to leave it behind")
 
     try:

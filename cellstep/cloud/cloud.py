@@ -89,6 +89,14 @@ class Cloud:
         """Node names as ranges: `c01-n[01-02],c02-n01`."""
         return fold(names)
 
+    def heading(self, stage: str) -> str:
+        """A stage in words: `Nova, Grizzly to Havana: lab`; a back-out goes the other way."""
+        component, _, back = stage.partition("-")
+        here, there = self.release.source.capitalize(), self.release.target.capitalize()
+        if back:
+            return f"{component.capitalize()} back-out, {there} to {here}: {self.config.name}"
+        return f"{component.capitalize()}, {here} to {there}: {self.config.name}"
+
     def database(self, component: str) -> str:
         """The schema that a component's tables are in."""
         return self.config.databases.names.get(component, component)

@@ -30,6 +30,9 @@ LEFT_UNDER_WAY_S = 4.5 * 3600
 """How long to wait for what an earlier try left under way: more than any job may take (a dump, a db sync: 4 hours)."""
 
 
+NOT_KNOWN = "what was sent to it before is not known to have ended"
+
+
 @dataclass(frozen=True)
 class Outcome:
     """What came of one node.
@@ -164,15 +167,20 @@ class Dispatcher:
 
 def _bound(nornir_task: Task, task: HostTask, arguments: Mapping[str, Any], binding: Binding | None) -> Result:
     """Run a node's task; where the try before has no known end, wait for what it left under way first."""
-    finished: list[str] = []
+    finished: list[str] | None = []
     if binding is not None:
         bind(nornir_task, binding)
         if binding.again:
             finished = _finished_meanwhile(nornir_task)
     try:
         result = task(nornir_task, **arguments)
-    except Unreachable as error:
-        if has_changed(nornir_task):  # it went away after something was sent: what was sent may have been done
+    except Fenced:
+        raise
+    except OperatorError as error:
+        if finished is None:
+            raise ConnectionLost(f"{error} ({NOT_KNOWN})") from error
+        if isinstance(error, Unreachable) and has_changed(nornir_task):
+            # It went away after something was sent: what was sent may have been done.
             raise ConnectionLost(f"{error} (after a change had been sent)") from error
         raise
     if finished and getattr(result, "skipped", False):
@@ -180,8 +188,18 @@ def _bound(nornir_task: Task, task: HostTask, arguments: Mapping[str, Any], bind
     return result
 
 
-def _finished_meanwhile(nornir_task: Task) -> list[str]:
+def _finished_meanwhile(nornir_task: Task) -> list[str] | None:
+    """The jobs of the try before that ended well; None while it is not known that nothing goes on any more.
+
+    Raises:
+        ConnectionLost: the node answers, and something may still be under way on it.
+        Fenced: a newer operator is known.
+    """
     try:
         return [job.name for job in attach(nornir_task, timeout=LEFT_UNDER_WAY_S) if job.exit_status == 0]
     except Unreachable:
-        return []  # the task says so itself, or waits for the node, as after a reboot
+        return None  # the task says so itself, or waits for the node, as after a reboot
+    except Fenced:
+        raise
+    except OperatorError as error:
+        raise ConnectionLost(f"{error} ({NOT_KNOWN})") from error

@@ -47,8 +47,8 @@ class RunRecord:
 
     @property
     def whole(self) -> bool:
-        """All steps on all nodes: not made of a single step, begun in the middle, or for some nodes only."""
-        return not any(self.options.get(name) for name in ("step", "limit", "from"))
+        """All steps on all nodes: not a single step, begun in the middle, for some nodes only, or to lift holds."""
+        return not any(self.options.get(name) for name in ("step", "limit", "from", "holds"))
 
 
 _RUNS = (
@@ -265,6 +265,17 @@ class Journal(Ledgers):
         for row in self._rows("SELECT title, host FROM host_steps WHERE run=? AND state='unknown'", (run,)):
             found.setdefault(row["title"], []).append(row["host"])
         return found
+
+    def uncertain(self) -> set[str]:
+        """Nodes that some run, whatever became of it, left unknown, and that have not answered well since."""
+        return {
+            row["host"]
+            for row in self._rows(
+                "SELECT DISTINCT u.host FROM host_steps u WHERE u.state='unknown' AND NOT EXISTS (SELECT 1 FROM"
+                " host_steps d WHERE d.host=u.host AND d.state IN ('ok', 'changed', 'skipped')"
+                " AND d.started_at > u.started_at)"
+            )
+        }
 
     def commands(self, run: str, title: str | None = None, host: str | None = None) -> list[dict[str, Any]]:
         """The commands that changed a node (or tried to), in the order in which their outcome came in."""

@@ -66,7 +66,7 @@ class Losses:
             return f"not reached, and needed: {fold(needed)}; bring it back, then `cellstep resume`"
         if stopping:
             return ""
-        if all(row["state"] in MISSED or row["state"] == "quarantined" for row in rows):
+        if lost and all(row["state"] in MISSED or row["state"] == "quarantined" for row in rows):
             return f"none of its {len(rows)} nodes was reached; look at the network, then `cellstep resume`"
         if spent := self._overspent():
             where = fold(row["host"] for row in lost)

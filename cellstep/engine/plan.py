@@ -41,9 +41,7 @@ def lines_of(cloud: Cloud, runbook: Runbook, nodes: Sequence[Node]) -> list[Line
 
 def as_text(cloud: Cloud, runbook: Runbook, nodes: Sequence[Node]) -> str:
     """The plan as an operator reads it: a line a step, its nodes folded under it."""
-    release = cloud.release
-    hop = f"{release.source.capitalize()} to {release.target.capitalize()}"
-    text = [f"{runbook.stage.capitalize()}, {hop}: {cloud.config.name}, {len(nodes)} nodes"]
+    text = [f"{cloud.heading(runbook.stage)}, {len(nodes)} nodes"]
     lines = lines_of(cloud, runbook, nodes)
     for line in lines:
         if line.step.section:
@@ -92,12 +90,14 @@ def as_values(cloud: Cloud, runbook: Runbook, nodes: Sequence[Node]) -> dict[str
     }
 
 
+FACT = "fact"
+
+
 def as_kept(cloud: Cloud, runbook: Runbook, nodes: Sequence[Node]) -> list[dict[str, str]]:
-    """The plan as the journal keeps it: kind, title and folded nodes of each step."""
-    return [
-        {"kind": line.step.kind, "title": line.step.title, "nodes": line.folded}
-        for line in lines_of(cloud, runbook, nodes)
-    ]
+    """The plan as the journal keeps it: kind, title and folded nodes of each step, and the facts with their values."""
+    lines = lines_of(cloud, runbook, nodes)
+    steps = [{"kind": line.step.kind, "title": line.step.title, "nodes": line.folded} for line in lines]
+    return steps + [{"kind": FACT, "title": name, "nodes": value} for name, value in runbook.facts.items()]
 
 
 def difference(before: Sequence[Mapping[str, str]], after: Sequence[Mapping[str, str]]) -> list[str]:
@@ -115,7 +115,15 @@ def difference(before: Sequence[Mapping[str, str]], after: Sequence[Mapping[str,
         lines.append("~ steps in another order")
     lines += [f"~ {t}: is a {now_is[t]['kind']} now" for t in kept if was[t]["kind"] != now_is[t]["kind"]]
     changes: dict[tuple[str, str], list[str]] = {}
+    facts = [title for title in kept if now_is[title]["kind"] == FACT]
+    lines += [
+        f"~ {title}: {was[title]['nodes']} before, {now_is[title]['nodes']} now"
+        for title in facts
+        if was[title]["nodes"] != now_is[title]["nodes"]
+    ]
     for title in kept:
+        if title in facts:
+            continue
         then, now_has = set(expand_names(was[title]["nodes"])), set(expand_names(now_is[title]["nodes"]))
         if then != now_has:
             changes.setdefault((fold(then - now_has), fold(now_has - then)), []).append(title)

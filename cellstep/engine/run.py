@@ -99,9 +99,8 @@ class Engine:
         self.runbook, self.context, self.dispatcher, self.display = runbook, context, dispatcher, display
         self.confirm, self.still_ours, self.token = confirm, still_ours, token
         self.losses = Losses(context, runbook.may_miss)
-        # Lost in an earlier run, with something under way there of which the end is not known.
-        quarantined = context.journal.quarantined().items()
-        self.uncertain = {h for h, row in quarantined if row["state"] == "unknown" and row["run"] != context.run}
+        # Something may be under way there, sent by this run or an earlier one, of which the end is not known.
+        self.uncertain = context.journal.uncertain()
 
     def execute(self, steps: Sequence[Step]) -> None:
         """Run the steps in order, leaving out those that the journal says are done on all their nodes.
@@ -116,11 +115,10 @@ class Engine:
         done = self._nodes_done()
         numbers = {step.title: number for number, step in enumerate(self.runbook.steps, 1)}
         for index, step in enumerate(steps):
-            if step.title in done and {node.name for node in self._nodes(step)} <= done[step.title]:
-                continue
-            if step.no_return:
-                self._ask(step, steps[index:])
-            self._one_step(numbers[step.title], step)
+            if step.title not in done or not {node.name for node in self._nodes(step)} <= done[step.title]:
+                if step.no_return:
+                    self._ask(step, steps[index:])
+                self._one_step(numbers[step.title], step)
             if step.kind == "gate":
                 self._ask(step, steps[index + 1 :])
 
@@ -139,8 +137,13 @@ class Engine:
             return
         until = next((n for n, later in enumerate(rest) if n and (later.kind == "gate" or later.no_return)), len(rest))
         ahead = tuple(later.title for later in rest[: until + 1])
-        if ahead and not self.confirm(Crossing(step, step.no_return, self.runbook.way_back, ahead)):
-            raise Stopped(f"not confirmed at “{step.title}”; `cellstep resume` goes on there")
+        consent = f"went on {'to' if step.no_return else 'after'} “{step.title}”"
+        journal, run = self.context.journal, self.context.run
+        if not ahead or any(event["what"] == consent for event in journal.events(run)):
+            return
+        if not self.confirm(Crossing(step, step.no_return, self.runbook.way_back, ahead)):
+            raise Stopped(f"not confirmed at “{step.title}”; `cellstep resume` asks there again")
+        journal.event(run, consent)
 
     def _nodes(self, step: Step) -> Sequence[Node]:
         wider = step.judge or step.bystanders
@@ -212,10 +215,17 @@ class Engine:
         constant = {node.name: dict(step.arguments) for node in nodes}
         priors = self._dispatch(step, held.read, nodes, constant, bindings, half="first")
         read = {host: outcome.result for host, outcome in priors.items() if outcome.state == "ok"}
-        first = journal.place_holds(run, self.context.stage, step.title, held.name, read) if read else {}
-        ready = {host: {**constant[host], "prior": prior} for host, prior in first.items()}
-        here = [node for node in nodes if node.name in ready]
-        return {**priors, **self._dispatch(step, held.place, here, ready, bindings, half="second")}
+        placed: dict[str, Outcome] = {}
+        if read and not self.dispatcher.stopping.is_set() and not self.losses.too_many():
+            first = journal.place_holds(run, self.context.stage, step.title, held.name, read)
+            ready = {host: {**constant[host], "prior": prior} for host, prior in first.items()}
+            here = [node for node in nodes if node.name in ready]
+            placed = self._dispatch(step, held.place, here, ready, bindings, half="second")
+        # Only asked, and nothing was sent that changes them: not lost, but not done.
+        asked = [(host, "not_run", "") for host in read if host not in placed]
+        if asked:
+            journal.end_hosts(run, step.title, asked)
+        return {**priors, **placed}
 
     def _lift(
         self, step: Step, held: Hold, nodes: Sequence[Node], bindings: Mapping[str, Binding]
@@ -260,6 +270,8 @@ class Engine:
             if states:
                 journal.end_hosts(run, step.title, states, sent, lifted)
             for host, outcome in final.items():
+                if outcome.state != "unknown":
+                    self.uncertain.discard(host)
                 self.losses.watch(host, outcome)
                 self.display.node_ended(step, host, outcome)
 

@@ -87,12 +87,14 @@ class Runbook:
         steps: in order.
         may_miss: a node that fails or cannot be reached does not stop the run where this is true, within the budgets.
         way_back: what undoes the run up to its point of no return, in words; "" where nothing does.
+        facts: what it brings its nodes to, by name: the versions of packages and schemas. They are part of the plan.
     """
 
     stage: str
     steps: tuple[Step, ...]
     may_miss: Callable[[Node], bool]
     way_back: str = ""
+    facts: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Refuse two steps of one title: the journal could not tell them apart."""
@@ -102,9 +104,10 @@ class Runbook:
             raise ValueError(f"the runbook of {self.stage} has steps of the same title: {', '.join(twice)}")
 
     def digest(self, nodes: Sequence[Node]) -> str:
-        """A digest of the steps with their nodes' names: two plans are the same when it is."""
+        """A digest of the steps with their nodes' names, and of the facts: two plans are the same when it is."""
+        facts = [f"{name}: {value}" for name, value in sorted(self.facts.items())]
         lines = [f"{step.kind} {step.title} @ {[node.name for node in step.on.choose(nodes)]}" for step in self.steps]
-        return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
+        return hashlib.sha256("\n".join([*lines, *facts]).encode()).hexdigest()[:16]
 
 
 def step(

@@ -30,6 +30,7 @@ CREATE TABLE IF NOT EXISTS host_steps (
     run TEXT NOT NULL REFERENCES runs(id), title TEXT NOT NULL, cell TEXT NOT NULL, host TEXT NOT NULL,
     state TEXT NOT NULL, attempts INTEGER NOT NULL, started_at TEXT, finished_at TEXT,
     detail TEXT NOT NULL DEFAULT '', generation INTEGER NOT NULL DEFAULT 0, PRIMARY KEY (run, title, host));
+CREATE INDEX IF NOT EXISTS steps_of_a_node ON host_steps(host, started_at);
 CREATE TABLE IF NOT EXISTS commands (
     run TEXT NOT NULL REFERENCES runs(id), title TEXT NOT NULL, host TEXT NOT NULL, generation INTEGER NOT NULL,
     at TEXT NOT NULL, what TEXT NOT NULL, exit_status INTEGER NOT NULL, seconds REAL NOT NULL, size INTEGER NOT NULL,
@@ -94,7 +95,10 @@ class Store:
         self.token: int | None = None
         with self._explained():
             if not read_only:
-                path.parent.mkdir(parents=True, exist_ok=True)
+                # Outputs of commands are in it: for nobody else's eyes, whatever they may show.
+                path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+                if str(path) != ":memory:":
+                    path.touch(mode=0o600)
             name = f"{path.resolve().as_uri()}?mode=ro" if read_only else str(path)
             self._db = sqlite3.connect(name, uri=read_only, isolation_level=None, timeout=10)
             self._db.row_factory = sqlite3.Row

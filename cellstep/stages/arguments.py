@@ -55,6 +55,14 @@ class Site:
                 self._before.setdefault(row["host"], {})[row["package"]] = row["installed"]
         return {"before": self._before.get(node.name, {})}
 
+    @property
+    def facts(self) -> dict[str, str]:
+        """The versions that the stage brings packages and schemas to."""
+        component = self.release.components[self.component]
+        packages = self.cloud.expected_packages(component.packages)
+        schemas = {f"schema {fact.repository_id}": str(fact.head) for fact in component.databases}
+        return {**{f"package {name}": evr for name, evr in sorted(packages.items())}, **schemas}
+
     # Puppet, monitoring, fence
 
     @property

@@ -124,7 +124,8 @@ def runbook(cloud: Cloud) -> Runbook:
              per_node=site.asking("quotas"), judge=gates.quotas_counted),
         lift("Enable user facing APIs at the top cells", FENCE, on=BALANCERS, no_return=True,
              when_empty="no load balancer in the inventory: open them by hand", **site.fence),
-    ), may_miss=lambda node: node.tier == "compute", way_back="`cellstep backout nova` brings back what was")
+    ), may_miss=lambda node: node.tier == "compute", way_back="`cellstep backout nova` brings back what was",
+       facts=site.facts)
 
 
 def _quiet(

@@ -169,15 +169,16 @@ class RunHandle:
             yield self._taken.popleft()
 
     def _waits_for_the_rate(self) -> bool:
+        return self._rate_s() is not None and not self._stopped() and self._backlog.peek() is not None
+
+    def _rate_s(self) -> float | None:
         pace = self._runner.pace
-        return (
-            pace is not None and pace.wait_s() is not None and not self._stopped() and self._backlog.peek() is not None
-        )
+        return None if pace is None else pace.wait_s(self._busy, self._workers - self._busy)
 
     def _take(self) -> list[tuple[Host, MultiResult]]:
         """What has ended: at least one, unless the rate lets another host begin before that."""
         # A task bounds its own waits, so one ends; Ctrl-C interrupts this.
-        timeout = self._runner.pace.wait_s() if self._runner.pace and self._waits_for_the_rate() else None
+        timeout = self._rate_s() if self._waits_for_the_rate() else None
         batch: list[tuple[Host, MultiResult]] = []
         with contextlib.suppress(queue.Empty):
             batch.append(self._ended.get(timeout=timeout))

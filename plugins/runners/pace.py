@@ -49,9 +49,10 @@ class Pace:
         if self.per_second is not None:
             self._next = max(self._next, self._clock()) + hosts / self.per_second
 
-    def wait_s(self) -> float | None:
+    def wait_s(self, busy: int, free: int) -> float | None:
         """Seconds until one more may begin for the rate's sake; None where only an end can make room."""
-        if self.per_second is None:
+        full = free <= 0 or (self.canary and int(self._window) <= busy)
+        if self.per_second is None or full:
             return None
         return max(self._next - self._clock(), 0.0)
 

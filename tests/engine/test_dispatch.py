@@ -7,6 +7,7 @@ from nornir.core.task import Result, Task
 
 from cellstep.engine.dispatch import Dispatcher, Errand
 from plugins.connections.errors import CommandTimeout, ConnectionLost, Unreachable
+from tasks.binding import Binding
 from tasks.errors import Refused
 from tasks.holds import changed, skipped, unchanged
 from tasks.shell import change, sh
@@ -84,10 +85,10 @@ class Lost(Scripted):
 
 @pytest.mark.parametrize(
     ("after", "state"),
-    [(0, "unreachable"), (1, "unknown"), (2, "unknown"), (3, "ok")],
+    [(0, "unreachable"), (1, "unreachable"), (2, "unknown"), (3, "ok")],
 )
 def test_a_node_lost_after_a_change_was_sent_is_unknown(cloud, after, state):
-    """Unreachable says that the last command was not sent; what was sent before may have been done."""
+    """Unreachable says that this command was not sent; what was sent before may have been done."""
 
     def asks_changes_asks(task: Task) -> Result:
         for send in (sh, change, sh):
@@ -143,3 +144,38 @@ def test_a_command_that_fails_after_a_change_is_failed(cloud):
         dispatcher._nornir.inventory.hosts[node.name].connections["cellstep_ssh"] = failing
         outcome = dispatcher.send(changes, [node], {node.name: {}})[node.name]
     assert (outcome.state, outcome.detail) == ("failed", "yum update: exit status 1: No space left")
+
+
+class Left(Scripted):
+    """A node on which something may be under way; what it answers to that question is given."""
+
+    def __init__(self, *answers):
+        super().__init__([("idle ", list(answers)), ("", "")])
+        self.connection = self
+
+
+def refuses(_task: Task) -> Result:
+    raise Refused("not so")
+
+
+def sent_again(cloud, node, task):
+    """Send a task to a node whose try before has no known end."""
+    name = cloud.nodes[0].name
+    with Dispatcher(cloud) as dispatcher:
+        dispatcher._nornir.inventory.hosts[name].connections["cellstep_ssh"] = node
+        binding = Binding("run", "One", again=True)
+        return dispatcher.send(task, cloud.nodes[:1], {name: {}}, Errand(bindings={name: binding}))[name]
+
+
+@pytest.mark.parametrize(
+    "answer", [Unreachable("c01-n01: off"), said("", 211, "cellstep-guard: another command held it for 20 s")]
+)
+def test_unknown_stays_unknown_until_the_node_has_said_that_nothing_is_under_way(cloud, answer):
+    """One that is away at the second look, too, must be asked at the third: not be sent a second db sync."""
+    outcome = sent_again(cloud, Left(answer), refuses)
+    assert outcome.state == "unknown"
+    assert "not known to have ended" in outcome.detail
+
+
+def test_what_fails_after_the_node_has_said_so_is_failed(cloud):
+    assert sent_again(cloud, Left(said("")), refuses).state == "failed"

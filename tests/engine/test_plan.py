@@ -1,8 +1,10 @@
 """The plan: its golden text, and finding a step in it."""
 
+from dataclasses import replace
+
 import pytest
 
-from cellstep.engine.plan import as_text, as_values, find_step
+from cellstep.engine.plan import as_kept, as_text, as_values, difference, find_step
 from cellstep.errors import UsageError
 from cellstep.stages import runbook_of
 from tests.engine.conftest import ROOT
@@ -50,3 +52,22 @@ def test_a_step_that_is_not_one_is_refused_in_one_line(cloud, wanted):
 def test_an_unknown_stage_names_those_that_are_there(cloud):
     with pytest.raises(UsageError, match="the stages are: nova"):
         runbook_of("nowa", cloud)
+
+
+def test_another_version_in_the_middle_of_a_run_is_another_plan(cloud):
+    book = runbook_of("nova", cloud)
+    other = replace(book, facts={**book.facts, "package openstack-nova-api": "2013.2.2-1.el6"})
+    assert book.digest(cloud.nodes) != other.digest(cloud.nodes)
+    changes = difference(as_kept(cloud, book, cloud.nodes), as_kept(cloud, other, cloud.nodes))
+    assert changes == ["~ package openstack-nova-api: 2013.2.1-1.el6 before, 2013.2.2-1.el6 now"]
+
+
+def test_a_difference_names_steps_and_nodes_once(cloud):
+    before = as_kept(cloud, runbook_of("nova", cloud), cloud.nodes)
+    assert difference(before, before) == []
+    fewer = as_kept(cloud, runbook_of("nova", cloud), [n for n in cloud.nodes if n.name != "c01-n02"])
+    (change,) = difference(before, fewer)
+    assert change.startswith("~ - c01-n02 in “Save a list of all guests” and ")
+    swapped = [before[1], before[0], *before[2:]]
+    assert difference(before, swapped) == ["~ steps in another order"]
+    assert difference(before, before[1:]) == [f"- {before[0]['title']}"]

@@ -397,3 +397,63 @@ def test_the_digest_of_a_plan_knows_its_nodes(cloud):
     book = Runbook("nova", (step("One", first, on=EVERYBODY),), lambda _: False)
     assert book.digest(cloud.nodes) == book.digest(tuple(cloud.nodes))
     assert book.digest(cloud.nodes) != book.digest(cloud.nodes[1:])
+
+
+def test_what_another_run_left_unknown_is_asked_first_until_it_has_answered(rehearsal: Rehearsal, cloud):
+    """Also where that run was abandoned, or a new one began in its place."""
+    host = cloud.nodes[0].name
+
+    def crash(*_):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        rehearsal.go([step("One", first, on=EVERYBODY)], crash)
+    rehearsal.journal.supersede_runs("nova")
+    rehearsal.run = rehearsal.journal.begin_run("nova", "r", "d", {"step": "Two"})
+    steps = [step("Two", second, on=EVERYBODY), step("Three", first, on=EVERYBODY)]
+    bound = rehearsal.go(steps, all_ok).dispatcher.bound
+    assert [again.again for (task, name), again in bound.items() if name == host] == [True, False]
+    assert not any(b.again for (_, name), b in bound.items() if name != host)
+    assert rehearsal.journal.uncertain() == set()
+
+
+def test_a_step_that_is_only_for_quarantined_nodes_does_not_stop_the_run(rehearsal: Rehearsal):
+    one = Nodes("one", lambda nodes: [node for node in nodes if node.name == "c01-n01"])
+    steps = [step("One", first, on=COMPUTES), step("Two", second, on=one)]
+    bad = Outcome("failed", "no")
+    went = rehearsal.go(steps, lambda task, host, _: bad if (task, host) == ("first", "c01-n01") else OK)
+    assert went.error is None
+    assert went.shown.ended[1][1] == {"quarantined": 1}
+
+
+def test_an_interrupt_while_a_hold_is_read_loses_no_node_and_places_nothing(rehearsal: Rehearsal, cloud):
+    stopping = threading.Event()
+
+    def script(_task, host, _arguments):
+        if host == cloud.nodes[2].name:
+            stopping.set()
+        return Outcome("ok", "", {"was": "on"})
+
+    went = rehearsal.go([hold("Off", HELD, on=EVERYBODY)], script, stopping)
+    assert isinstance(went.error, Interrupted)
+    assert went.shown.ended == [("Off", {"not_run": len(cloud.nodes)}, "")]
+    assert rehearsal.journal.all_open_holds() == {}
+
+
+def test_a_gate_that_was_answered_no_is_asked_again_and_one_answered_yes_is_not(rehearsal: Rehearsal):
+    def nothing(_context, _results):
+        return []
+
+    steps = [
+        gate("Gate", first, on=EVERYBODY, judge=nothing, per_node=lambda *_: {}),
+        step("One", second, on=EVERYBODY),
+    ]
+    rehearsal.confirmed = False
+    went = rehearsal.go(steps, all_ok)
+    assert isinstance(went.error, Stopped)
+    assert [task for task, _ in went.dispatcher.sent].count("second") == 0
+    rehearsal.confirmed = True
+    again = rehearsal.go(steps, all_ok)
+    assert again.error is None
+    assert [crossing.step.title for crossing in again.asked] == ["Gate"]
+    assert rehearsal.go(steps, all_ok).asked == []

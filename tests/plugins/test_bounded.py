@@ -391,3 +391,11 @@ def test_a_run_at_a_rate_reaches_every_host() -> None:
 def test_a_pace_that_cannot_be_is_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="cannot be so"):
         Pace(**wrong)  # type: ignore[arg-type] - the point of the test
+
+
+def test_a_rate_waits_without_looking_again_and_again_while_there_is_no_room() -> None:
+    """Workers busy, or the canary under way: only an end can make room, however much the rate would allow."""
+    pace = Pace(canary=1, per_second=1000)
+    assert pace.wait_s(busy=1, free=49) is None
+    assert pace.wait_s(busy=0, free=0) is None
+    assert pace.wait_s(busy=0, free=50) == 0.0
