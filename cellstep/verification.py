@@ -2,11 +2,12 @@
 
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cellstep import kept
 from cellstep.cloud.load import Cloud
 from cellstep.cloud.nodes import Node
 from cellstep.engine.dispatch import Dispatcher
@@ -160,47 +161,14 @@ class Baseline:
         return cls(
             first("volumes"),
             first("guests"),
-            _merged(with_parts, "packages"),
-            _merged(with_parts, "systems"),
+            kept.merged(each.packages for each in with_parts),
+            kept.merged(each.systems for each in with_parts),
             first("quotas"),
         )
 
     @classmethod
     def _load(cls, folder: Path) -> "Baseline":
-        def rows(name: str) -> Any:
-            path = folder / "before" / f"{name}.json"
-            return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
-
-        return cls(rows("volumes"), rows("guests"), rows("packages"), rows("systems"), rows("quotas"))
-
-
-def _merged(oldest_first: Sequence[Baseline], name: str) -> list[Mapping[str, Any]] | None:
-    """Rows of the oldest list that has them, node by node; None where there is no list."""
-    merged: list[Mapping[str, Any]] | None = None
-    known: set[str] = set()
-    for baseline in oldest_first:
-        rows = getattr(baseline, name)
-        if rows is None:
-            continue
-        fresh = [_only(row, known) for row in rows]
-        merged = [*(merged or []), *(row for row in fresh if row)]
-        known.update(host for row in fresh if row for host in row.get("hosts", (row.get("host"),)))
-    return merged
-
-
-def _only(row: Mapping[str, Any], known: set[str]) -> Mapping[str, Any]:
-    """The row without the hosts that are known; empty where nothing is left of it."""
-    if "hosts" not in row:
-        return {} if row["host"] in known else row
-    hosts = [host for host in row["hosts"] if host not in known]
-    return {**row, "hosts": hosts} if hosts else {}
-
-
-def save_baseline(folder: Path, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write rows into a run's folder for the comparison afterwards."""
-    path = folder / "before" / f"{name}.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(list(rows), indent=1, default=str) + "\n", encoding="utf-8")
+        return cls(**{each.name: kept.load(folder, each.name) for each in fields(cls)})
 
 
 def system_rows(evidence: Mapping[str, Evidence]) -> list[dict[str, Any]]:

@@ -3,9 +3,10 @@
 from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
+from cellstep import kept
 from cellstep.engine.context import Context
 from cellstep.engine.steps import Finding
-from cellstep.verification import BACKOUT, Answers, Baseline, guest_rows, save_baseline, system_rows, tables_of
+from cellstep.verification import BACKOUT, Answers, Baseline, guest_rows, system_rows, tables_of
 from cellstep.wayback import BACKED_OUT, GOING_BACK, Upgrade
 from tasks.evidence import Evidence
 
@@ -36,13 +37,13 @@ def save_packages(context: Context, results: Mapping[str, Evidence]) -> list[Fin
         for package, evrs in evidence.facts.packages.items()
         if package in names
     ]
-    _keep(context, "systems", system_rows(results))
-    return _keep(context, "packages", rows)
+    _keep(context, "systems", system_rows(results), results)
+    return _keep(context, "packages", rows, results)
 
 
 def save_guests(context: Context, results: Mapping[str, Evidence]) -> list[Finding]:
     """Keep the list of running guests for the comparison afterwards."""
-    return _keep(context, "guests", guest_rows(context.nodes, _answers(results)))
+    return _keep(context, "guests", guest_rows(context.nodes, _answers(results)), results)
 
 
 def note_disabled(context: Context, results: Mapping[str, Mapping[str, bool]]) -> list[Finding]:
@@ -51,9 +52,9 @@ def note_disabled(context: Context, results: Mapping[str, Mapping[str, bool]]) -
     return []
 
 
-def _keep(context: Context, name: str, rows: list[Any]) -> list[Finding]:
+def _keep(context: Context, name: str, rows: list[Any], nodes: Collection[str] | None = None) -> list[Finding]:
     if not context.options.dry_run:
-        save_baseline(context.output, name, rows)
+        kept.save(context.output, name, rows, nodes)
     return []
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from cellstep import kept
 from cellstep.engine.context import Context, Options
 from cellstep.engine.journal import Journal
 from cellstep.engine.plan import as_text, as_values
@@ -12,7 +13,7 @@ from cellstep.engine.steps import Finding
 from cellstep.errors import Stopped
 from cellstep.stages import gates, nova, runbook_of
 from cellstep.stages.back import WayBack
-from cellstep.verification import Answers, Baseline, component_of, save_baseline, system_rows, tables_of
+from cellstep.verification import Answers, Baseline, component_of, system_rows, tables_of
 from cellstep.wayback import BACKED_OUT, GOING_BACK, Upgrade
 from tasks.evidence import Evidence
 from tasks.facts import Facts
@@ -293,9 +294,9 @@ def test_a_nodes_list_is_the_oldest_that_has_it(past: Past):
     """One that was away when the run began, and was caught up, has its list in the run that did that."""
     first, later = past.run("complete"), past.run(limit="b")
     for run, hosts, kernel in ((first, ["a"], "old"), (later, ["a", "b"], "new")):
-        save_baseline(past.folder / run, "systems", [{"hosts": hosts, "kernel": kernel, "packages": {}}])
+        kept.save(past.folder / run, "systems", [{"hosts": hosts, "kernel": kernel, "packages": {}}])
         rows = [{"host": host, "package": "p", "installed": kernel} for host in hosts]
-        save_baseline(past.folder / run, "packages", rows)
+        kept.save(past.folder / run, "packages", rows)
     found = Baseline.find(past.journal, "nova-backout", past.folder)
     assert {host: row["kernel"] for row in found.systems for host in row["hosts"]} == {"a": "old", "b": "new"}
     assert {row["host"]: row["installed"] for row in found.packages} == {"a": "old", "b": "new"}

@@ -4,8 +4,13 @@ from pathlib import Path
 
 import pytest
 
+from cellstep import kept
+from cellstep.engine.context import Context, Options
 from cellstep.engine.journal import Journal
-from cellstep.verification import Baseline, save_baseline
+from cellstep.stages import gates
+from cellstep.verification import Baseline
+from tasks.evidence import Evidence
+from tasks.facts import Facts, Guest
 
 
 @pytest.fixture
@@ -19,7 +24,7 @@ def run(journal: Journal, tmp_path: Path, state: str, volumes: str = "", **optio
     folder = tmp_path / name
     journal.set_output(name, str(folder))
     if volumes:
-        save_baseline(folder, "volumes", [{"id": volumes}])
+        kept.save(folder, "volumes", [{"id": volumes}])
     if state != "running":
         journal.end_run(name, state, 0)
     return folder
@@ -60,3 +65,51 @@ def test_a_second_upgrade_compares_with_its_own(journal: Journal, tmp_path: Path
     run(journal, tmp_path, "complete", "first")
     run(journal, tmp_path, "complete", "second")
     assert found(journal, tmp_path / "verify") == "second"
+
+
+def facts(kernel: str, *guests: str, **packages: str) -> Evidence:
+    running = [Guest(uuid, 1, 1.0) for uuid in guests]
+    return Evidence(Facts("boot", kernel, {name: [evr] for name, evr in packages.items()}, {}, running))
+
+
+def test_saving_again_adds_the_nodes_that_are_new_and_leaves_what_is_from_before(cloud, journal, tmp_path: Path):
+    """A node that joins in the middle brings the save steps back, on all nodes: they are half upgraded by then."""
+    folder = run(journal, tmp_path, "running")
+    context = Context(cloud, journal, folder.name, "nova", folder, cloud.nodes, Options())
+
+    def save(version: str, nodes: dict[str, tuple[str, ...]], volume: str) -> None:
+        answers = {host: facts(f"kernel {version}", *of, **{"python-nova": version}) for host, of in nodes.items()}
+        gates.save_guests(context, answers)
+        gates.save_packages(context, answers)
+        gates.save_volumes(context, {"top-infra01": Evidence(volumes=[{"id": volume}], quotas={"of": volume})})
+
+    save("2013.1.4", {"c01-n01": ("a",), "c01-n02": ()}, "before")
+    save("2013.2.1", {"c01-n01": (), "c01-n02": ("b",), "c02-n01": ("c",)}, "after")
+    found = Baseline.find(journal, "nova", folder)
+    versions = {"c01-n01": "2013.1.4", "c01-n02": "2013.1.4", "c02-n01": "2013.2.1"}
+    assert {row["host"]: row["installed"] for row in found.packages or ()} == versions
+    assert {host: row["kernel"] for row in found.systems or () for host in row["hosts"]} == {
+        host: f"kernel {version}" for host, version in versions.items()
+    }
+    assert [(row["host"], row["uuid"]) for row in found.guests or ()] == [("c01-n01", "a"), ("c02-n01", "c")]
+    assert (found.volumes, found.quotas) == ([{"id": "before"}], [{"of": "before"}])
+
+
+def test_a_list_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch):
+    kept.save(tmp_path, "guests", [{"host": "a", "uuid": "1"}], ["a"])
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        kept.save(tmp_path, "guests", [{"host": "b", "uuid": "2"}], ["b"])
+    assert kept.load(tmp_path, "guests") == [{"host": "a", "uuid": "1"}]
+    assert [each.name for each in (tmp_path / "before").iterdir()] == ["guests.json"]
+
+
+def test_a_list_of_the_first_version_is_read_and_added_to(tmp_path: Path):
+    (tmp_path / "before").mkdir()
+    (tmp_path / "before" / "guests.json").write_text('[{"host": "a", "uuid": "1"}]')
+    kept.save(tmp_path, "guests", [{"host": "a", "uuid": "9"}, {"host": "b", "uuid": "2"}], ["a", "b"])
+    assert kept.load(tmp_path, "guests") == [{"host": "a", "uuid": "1"}, {"host": "b", "uuid": "2"}]
