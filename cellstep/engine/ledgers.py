@@ -58,6 +58,27 @@ class Ledgers(Store):
                 [(now(), run, host, stage) for host in hosts],
             )
 
+    def hand_over(self, run: str, stage: str, other: str, missed: Iterable[str]) -> None:
+        """Who is in quarantine for a stage has it behind it, but for those that missed the run: they wait for another.
+
+        All in one transaction, so that none is ever in no quarantine on its way. They keep their first day.
+
+        Args:
+            run: the run that did it.
+            stage: the stage that nobody is to catch up with any more.
+            other: the stage of the run, with which those that missed it are to catch up.
+            missed: them.
+        """
+        with self._write() as db:
+            db.executemany(
+                "UPDATE quarantine SET stage=?, run=? WHERE host=? AND stage=? AND released_at IS NULL",
+                [(other, run, host, stage) for host in missed],
+            )
+            db.execute(
+                "UPDATE quarantine SET released_at=?, released_by=? WHERE stage=? AND released_at IS NULL",
+                (now(), run, stage),
+            )
+
     # Holds
 
     def place_holds(

@@ -170,22 +170,10 @@ def close_upgrade(context: Context, results: Mapping[str, Evidence]) -> list[Fin
     upgrade = _upgrade(context)
     blocked = context.options.dry_run or any(finding.blocking for finding in found)
     if upgrade and upgrade.last.state == GOING_BACK and not blocked:
-        _keep_quarantined(context)
+        # Nodes that missed the back-out too are to catch up with that, and no longer with the upgrade.
+        context.journal.hand_over(context.run, STAGE, context.stage, context.left_out)
         upgrade.leave(BACKED_OUT, f"backed out by run {context.run}")
     return found
-
-
-def _keep_quarantined(context: Context) -> None:
-    """Nodes that missed the back-out too are to catch up with that, and no longer with the upgrade."""
-    journal = context.journal
-    rows = {host: row for host, row in journal.quarantined().items() if row["stage"] == STAGE}
-    journal.release(context.run, STAGE, rows)
-    for host, row in rows.items():
-        if host in context.left_out:
-            missed = {"host": host, "cell": row["cell"], "state": row["state"], "detail": row["reason"]}
-            journal.leave_out(context.run, context.stage, row["title"], [missed])
-            if row["was_disabled"] is not None:
-                journal.note_disabled({host: bool(row["was_disabled"])})
 
 
 def _nothing_saved(context: Context, what: str) -> list[Finding]:

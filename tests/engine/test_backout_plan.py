@@ -1,5 +1,6 @@
 """The way back: its plan, what it refuses, and which of several runs' lists and dumps it goes back to."""
 
+import contextlib
 import json
 from pathlib import Path
 
@@ -274,7 +275,37 @@ def test_nodes_that_missed_the_upgrade_and_the_back_out_are_to_catch_up_with_the
     gates.close_upgrade(context, {})
     assert past.upgrade.last.state == BACKED_OUT
     left = past.journal.quarantined()
-    assert {host: (row["stage"], row["was_disabled"]) for host, row in left.items()} == {"c01-n01": ("nova-backout", 0)}
+    assert {host: (row["stage"], row["run"], row["was_disabled"]) for host, row in left.items()} == {
+        "c01-n01": ("nova-backout", context.run, 0)
+    }
+
+
+class Killed(BaseException):
+    """What ends a test's own process, as far as the code under test can tell."""
+
+
+@pytest.mark.parametrize("n", [1, 2])
+def test_whoever_is_killed_while_the_upgrade_is_closed_loses_nobody_from_quarantine(past: Past, monkeypatch, n):
+    run = past.run()
+    missed = [{"host": host, "cell": "cell01", "state": "failed", "detail": "no"} for host in ("c01-n01", "c01-n02")]
+    past.journal.leave_out(run, "nova", "some step", missed)
+    context = past.go_back()
+    context.left_out["c01-n01"] = "no"
+    monkeypatch.setattr(gates, "services_up", lambda *_: [])
+    writes = iter(range(1, 100))
+    write = type(past.journal)._write
+
+    def killed(journal):
+        if next(writes) == n:
+            raise Killed
+        return write(journal)
+
+    with monkeypatch.context() as until_killed, contextlib.suppress(Killed):
+        until_killed.setattr(type(past.journal), "_write", killed)
+        gates.close_upgrade(context, {})
+    assert "c01-n01" in past.journal.quarantined()
+    gates.close_upgrade(context, {})
+    assert {host: row["stage"] for host, row in past.journal.quarantined().items()} == {"c01-n01": "nova-backout"}
 
 
 # What was before
