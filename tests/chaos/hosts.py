@@ -140,7 +140,7 @@ class ScriptedMysql:
             raise Unreachable(f"{self.name}: MySQL on port 3306: no answer")
         for words, answer in (
             ("FROM migrate_version", self._heads),
-            ("SELECT id, host, disabled FROM services", self._computes),
+            ("FROM services WHERE deleted=0 AND `binary`=%s", self._computes),
             ("FROM services", self._heartbeats),
             ("task_state IS NOT NULL", list),
             ("SELECT uuid, host FROM instances", list),
