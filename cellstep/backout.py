@@ -1,9 +1,8 @@
 """Backing out of a stage: whether it can be, and its run."""
 
-import contextlib
-
 from cellstep import runs
 from cellstep.cloud.load import Cloud
+from cellstep.engine.journal import Journal
 from cellstep.errors import UsageError
 from cellstep.stages import BACKOUTS, runbook_of
 from cellstep.verification import BACKOUT, component_of
@@ -40,7 +39,7 @@ def upgrade_of(cloud: Cloud, stage: str) -> Upgrade:
 def start(cloud: Cloud, request: runs.Request, watch: runs.Watch) -> runs.Finished:
     """Begin a back-out and carry it through; `runs.resume` goes on with it as with any run.
 
-    From here on the upgrade's own run is not gone on with: what its steps did is being taken back.
+    From then on the upgrade's own run is not gone on with: what its steps did is being taken back.
 
     Args:
         cloud: the cloud.
@@ -53,13 +52,13 @@ def start(cloud: Cloud, request: runs.Request, watch: runs.Watch) -> runs.Finish
     """
     stage = component_of(request.stage)
     upgrade_of(cloud, stage)
-    if not request.options.dry_run:
-        journal = runs.open_journal(cloud)
-        with contextlib.closing(journal), runs.lock_of(cloud).held(journal, f"run {request.stage}"):
-            begun = journal.unfinished_run(request.stage)
-            if begun:
-                raise UsageError(f"run {begun.id} of {begun.stage} is not finished: `cellstep resume` goes on with it")
-            found = Upgrade.find(cloud, journal, runbook_of(stage, cloud))
-            if found:
-                found.leave(GOING_BACK, "being backed out")
-    return runs.start(cloud, request, watch)
+
+    def close(journal: Journal) -> None:
+        begun = journal.unfinished_run(request.stage)
+        if begun:
+            raise UsageError(f"run {begun.id} of {begun.stage} is not finished: `cellstep resume` goes on with it")
+        found = Upgrade.find(cloud, journal, runbook_of(stage, cloud))
+        if found:
+            found.leave(GOING_BACK, "being backed out")
+
+    return runs.start(cloud, request, watch, undone=stage, beginning=None if request.options.dry_run else close)

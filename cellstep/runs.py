@@ -2,7 +2,7 @@
 
 import contextlib
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
@@ -17,7 +17,7 @@ from cellstep.engine import plan
 from cellstep.engine.budgets import Budgets
 from cellstep.engine.context import Context, Options
 from cellstep.engine.dispatch import Dispatcher, Errand
-from cellstep.engine.journal import Journal, RunRecord
+from cellstep.engine.journal import UNFINISHED, Journal, RunRecord
 from cellstep.engine.lock import Lock
 from cellstep.engine.run import Crossing, Display, Engine
 from cellstep.engine.steps import Runbook, Step
@@ -100,8 +100,23 @@ class Request:
         return bool(self.only or self.begin or self.options.limit or self.options.catch_up)
 
 
-def start(cloud: Cloud, request: Request, watch: Watch) -> Finished:
+def start(
+    cloud: Cloud,
+    request: Request,
+    watch: Watch,
+    *,
+    undone: str = "",
+    beginning: Callable[[Journal], None] | None = None,
+) -> Finished:
     """Begin a run of a stage and carry it through.
+
+    Args:
+        cloud: the cloud.
+        request: what was asked for.
+        watch: who sees it, and who is asked.
+        undone: a stage whose unfinished runs do not stand in its way, since it takes them back.
+        beginning: called when nothing can refuse the run any more, right before it is written. Whoever is killed
+            between the two has no run, and can begin again.
 
     Raises:
         CellstepError: with the exit code that fits; the journal has what was done.
@@ -116,7 +131,7 @@ def start(cloud: Cloud, request: Request, watch: Watch) -> Finished:
     with contextlib.closing(journal), lock.held(journal, f"run {request.stage}") as holder:
         options = _of_quarantine(cloud, journal, request) if request.options.catch_up else request.options
         nodes = _nodes(cloud, options)
-        _refuse_beside_unfinished(journal, request)
+        _refuse_beside_unfinished(journal, request, undone)
         if request.afresh:
             journal.supersede_runs(request.stage)
         kept = {
@@ -128,6 +143,8 @@ def start(cloud: Cloud, request: Request, watch: Watch) -> Finished:
             "budgets": list(options.budgets),
         }
         lines = plan.as_kept(cloud, runbook, nodes)
+        if beginning:
+            beginning(journal)
         run = journal.begin_run(request.stage, cloud.release.name, runbook.digest(nodes), kept, lines)
         output = reporting.output_folder(cloud.directory, request.output, run)
         journal.set_output(run, str(output))
@@ -225,8 +242,9 @@ def _of_quarantine(cloud: Cloud, journal: Journal, request: Request) -> Options:
     return replace(request.options, limit=",".join(here))
 
 
-def _refuse_beside_unfinished(journal: Journal, request: Request) -> None:
-    last = journal.unfinished_run(whole=True)
+def _refuse_beside_unfinished(journal: Journal, request: Request, undone: str) -> None:
+    open_runs = (run for run in journal.runs() if run.state in UNFINISHED and run.whole and run.stage != undone)
+    last = next(open_runs, None)
     if last is None or request.partial or request.options.dry_run:
         return
     if not (request.afresh and last.stage == request.stage):
