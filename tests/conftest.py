@@ -2,7 +2,12 @@
 
 import pytest
 
-LONGEST_FIRST = ("tests/lab/test_upgrade.py", "tests/lab/test_stand_ins.py", "tests/lab/test_machine_hosts.py")
+LONGEST_FIRST = (
+    "tests/lab/test_upgrade.py",
+    "tests/lab/test_stand_ins.py",
+    "tests/lab/test_machine_hosts.py",
+    "tests/engine/test_chaos_quick.py",
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
