@@ -50,7 +50,11 @@ class Controller:
                 stdout=out,
                 stderr=subprocess.STDOUT,
                 cwd=ROOT,
-                env={"CELLSTEP_CLOUD": str(lab.cloud), "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"},
+                env={
+                    "CELLSTEP_CLOUD": str(lab.cloud),
+                    "CELLSTEP_TRACEBACK": "1",  # of a fault of cellstep itself
+                    "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
+                },
             )
 
     @property

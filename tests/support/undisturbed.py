@@ -58,9 +58,10 @@ def undisturbed() -> Undisturbed:
 
 
 def settle(lab: TestLab) -> None:
-    """Run Puppet on every host now, so that it does not do so at any moment: it updates what the stage leaves to it."""
+    """Run Puppet now wherever it is enabled, so that it does not do so at any moment: it updates what is left to it."""
+    script = "puppet-run || [ -e /var/lib/puppet/state/agent_disabled.lock ]"
     with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda host: lab.on(host.name, "/usr/local/sbin/puppet-run"), lab.spec.hosts()))
+        list(pool.map(lambda host: lab.on(host.name, script), lab.spec.hosts()))
 
 
 def files_of(lab: TestLab) -> dict[str, list[str]]:
