@@ -24,17 +24,15 @@ from cellstep.engine.plan import expand_names
 from cellstep.engine.run import Crossing, Engine, Interrupted
 from cellstep.engine.steps import Nodes, Runbook, Step
 from cellstep.errors import UsageError
+from cellstep.reopening import Reopening, name_of, refuse_unless
 from cellstep.stages import runbook_of
-from cellstep.standing import SETTLES
+from cellstep.wayback import SETTLES, SYNCED, synced, under_way
 from plugins.inventory.ranges import RangeError
 from tasks.binding import Binding
-from tasks.holds import Hold
 from tasks.shell import fence
 
 UNKNOWN = "unknown"
 """In a list of what is left in place: not a hold, but a node of which nothing is known."""
-
-LIFTED = "lifted by `cellstep holds lift`: placed again when the run goes on"
 
 SETTLING, SETTLED = "settling", "settled"
 """States of a run that lifts holds: `resume` has nothing to do with it, `holds lift` can be called again."""
@@ -94,19 +92,21 @@ def unfinished(journal: Journal) -> list[RunRecord]:
     return [run for run in journal.runs() if run.state in UNFINISHED]
 
 
-def lift(cloud: Cloud, watch: runs.Watch, wanted: Sequence[Mapping[str, Any]]) -> Settled:
+def lift(cloud: Cloud, watch: runs.Watch, wanted: Sequence[Mapping[str, Any]], accepted: str = "") -> Settled:
     """Lift open holds, stage by stage.
 
-    A run that is not finished places them again when it is resumed: its steps that placed them are open again.
+    A run that is not finished places them again when it is resumed, and waits for rest and dumps again where they had
+    kept the cloud at rest: `reopening`.
 
     Args:
         cloud: the cloud.
         watch: who sees it.
         wanted: rows of `chosen`.
+        accepted: `reopening.NO_MATCH` from an operator who ends the rest although a schema change was begun.
 
     Raises:
         Locked: somebody else holds the cloud.
-        UsageError: the holds have changed since they were shown.
+        UsageError: the holds have changed since they were shown, or what was to be accepted was not.
         Interrupted: the dispatcher was told to stop; what ran was waited for and journalled.
     """
     cloud.database_password()
@@ -117,6 +117,7 @@ def lift(cloud: Cloud, watch: runs.Watch, wanted: Sequence[Mapping[str, Any]]) -
         rows = [row for row in journal.holds() if (row["name"], row["host"]) in meant]
         if len(rows) != len(meant):
             raise UsageError("the holds have changed since they were shown: look again with `cellstep holds`")
+        refuse_unless(cloud, journal, (row["name"] for row in rows), accepted)
         for stage in dict.fromkeys(row["stage"] for row in rows):
             of_stage = [row for row in rows if row["stage"] == stage]
             ours = _Ours(holder.token, lambda: lock.check(holder.token))
@@ -151,17 +152,19 @@ class _Stage:
         everywhere = set().union(*self.hosts.values())
         self.nodes = tuple(node for node in cloud.nodes if node.name in everywhere)
         self.why: dict[tuple[str, str], str] = {}
+        self.reopening = Reopening(cloud, journal)
 
     def lift(self, watch: runs.Watch, ours: _Ours, settled: Settled) -> None:
         """Lift them, and say what came of each."""
         journal, limit = self.journal, self.cloud.fold(node.name for node in self.nodes)
-        options = {SETTLES: sorted(self.hosts), "limit": limit}
+        begun = synced(journal, self.book, under_way(journal, self.book.stage))
+        options = {SETTLES: sorted(self.hosts), SYNCED: sorted(begun), "limit": limit}
         # Of a state of its own from the first moment on: `resume` leaves it alone.
         run = journal.begin_run(self.book.stage, self.cloud.release.name, "", options, state=SETTLING)
         settled.run = run
         output = reporting.output_folder(self.cloud.directory, None, run)
         journal.set_output(run, str(output))
-        self._open_again()
+        self.reopening.open_again(self.hosts, limit)
         context = Context(self.cloud, journal, run, self.book.stage, output, self.nodes, Options(limit=limit))
         try:
             with Dispatcher(self.cloud, stopping=watch.stopping) as dispatcher:
@@ -181,7 +184,7 @@ class _Stage:
         for step in engine.runbook.steps:
             if step.no_return and (losses.lost or self.why):
                 reason = "kept: something else is still in place; settle that first, or name this hold alone"
-                self.why |= {(_name(step), node.name): reason for node in step.on.choose(self.nodes)}
+                self.why |= {(name_of(step), node.name): reason for node in step.on.choose(self.nodes)}
             else:
                 engine.execute([step])
 
@@ -189,25 +192,11 @@ class _Stage:
         """The runbook's own lifts of these holds, in its order, for these nodes only."""
         found = []
         for step in self.book.steps:
-            hosts = self.hosts.get(_name(step), set()) if step.kind == "lift" else set()
+            hosts = self.hosts.get(name_of(step), set()) if step.kind == "lift" else set()
             here = [node for node in step.on.choose(nodes) if node.name in hosts]
             if here:
                 found.append(replace(step, on=Nodes(step.on.words, partial(_these, here)), section=""))
         return tuple(found)
-
-    def _open_again(self) -> None:
-        """A run that is resumed later must place again what is lifted now: written before anything is lifted."""
-        for run in unfinished(self.journal):
-            if run.stage != self.book.stage:
-                continue
-            for step in self.book.steps:
-                hosts = self.hosts.get(_name(step), set()) if step.kind == "hold" else set()
-                rows = self.journal.hosts(run.id, step.title) if hosts else []
-                again = [row["host"] for row in rows if row["host"] in hosts and row["state"] in DONE]
-                if again:
-                    self.journal.end_hosts(run.id, step.title, [(host, "not_run", LIFTED) for host in again])
-            what = self.cloud.fold(node.name for node in self.nodes)
-            self.journal.event(run.id, f"holds lifted on {what}: {', '.join(sorted(self.hosts))}")
 
     def _quiet(self, dispatcher: Dispatcher, ours: _Ours) -> list[Node]:
         """The nodes on which nothing is under way any more: what a run left there, known or not, is waited for."""
@@ -231,7 +220,7 @@ class _Stage:
     def _tell(self, run: str, settled: Settled) -> None:
         """Which of the holds are open still, and why."""
         still = {(row["name"], row["host"]) for row in self.journal.holds()}
-        names = {step.title: _name(step) for step in self.book.steps}
+        names = {step.title: name_of(step) for step in self.book.steps}
         for row in self.journal.hosts(run):
             if row["state"] not in DONE:
                 self.why[names[row["step"]], row["host"]] = f"{row['state']}: {row['detail']}"
@@ -242,16 +231,7 @@ class _Stage:
                 settled.left.setdefault(name, {})[host] = self.why.get((name, host), none)
             else:
                 settled.lifted.setdefault(name, []).append(host)
-        self._known_now(settled.lifted)
-
-    def _known_now(self, lifted: Mapping[str, Sequence[str]]) -> None:
-        """Where placing or lifting a hold had no known end, it is known now that the hold is not there."""
-        for run in unfinished(self.journal):
-            for title, unknown in self.journal.unknown_hosts(run.id).items():
-                names = [_name(step) for step in self.book.steps if step.title == title]
-                known = [host for host in unknown if names and host in lifted.get(names[0], ())]
-                if known:
-                    self.journal.end_hosts(run.id, title, [(host, "not_run", LIFTED) for host in known])
+        self.reopening.known_now(settled.lifted)
 
 
 def _these(nodes: Sequence[Node], _all: Sequence[Node]) -> Sequence[Node]:
@@ -260,10 +240,6 @@ def _these(nodes: Sequence[Node], _all: Sequence[Node]) -> Sequence[Node]:
 
 def _go_on(_crossing: Crossing) -> bool:
     return True
-
-
-def _name(step: Step) -> str:
-    return step.does.name if isinstance(step.does, Hold) else ""
 
 
 def _take_token(task: Task) -> Result:

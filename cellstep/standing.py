@@ -19,13 +19,12 @@ from cellstep.engine.lock import Holder
 from cellstep.engine.plan import expand_names
 from cellstep.engine.store import now, seconds_between
 from cellstep.errors import JournalFailed
+from cellstep.wayback import SETTLES
 
 EARLIER_RUNS = 5
 """How many earlier runs a forecast looks at."""
 
 GONE = frozenset({"quarantined"})
-SETTLES = "holds"
-"""The option by which a run that only settles holds is known."""
 
 
 @dataclass(frozen=True)

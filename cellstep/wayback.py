@@ -3,8 +3,9 @@
 All of it is read from the journal and from the runs' own folders; no node is asked.
 """
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from cellstep.engine.journal import UNFINISHED, Journal, RunRecord
 from cellstep.engine.steps import Runbook
 from tasks import databases, packages
 from tasks.loadbalancer import FENCE
+from tasks.services import DAEMONS, RABBITMQ
 
 GOING_BACK, BACKED_OUT = "backing-out", "backed-out"
 
@@ -24,6 +26,24 @@ UNTOUCHED = frozenset({"not_run", "unreachable", "quarantined"})
 """States of a node to which a step sent nothing."""
 
 NOTHING_DONE = UNTOUCHED | {"skipped"}
+
+REST = frozenset({FENCE.name, DAEMONS.name, RABBITMQ.name})
+"""The holds that keep a cloud at rest."""
+
+SETTLES, SYNCED = "holds", "synced"
+"""Options of a run that only settles holds: which, and the cells whose schema change had begun by then."""
+
+
+def under_way(journal: Journal, stage: str) -> list[RunRecord]:
+    """The runs of a stage since the cloud was last at one of its ends."""
+    return list(takewhile(lambda run: not (run.whole and run.state in SETTLED), journal.runs(stage)))
+
+
+def synced(journal: Journal, runbook: Runbook, runs: Iterable[RunRecord]) -> set[str]:
+    """The cells whose schema these runs of a stage began to change; they may not have ended it."""
+    titles = {step.title for step in runbook.steps if step.does == databases.sync}
+    rows = [row for run in runs for title in titles for row in journal.hosts(run.id, title)]
+    return {row["cell"] for row in rows if row["state"] not in NOTHING_DONE}
 
 
 @dataclass(frozen=True)
@@ -70,6 +90,8 @@ class Upgrade:
     def _crossed(self) -> str:
         ends = {step.title for step in self.runbook.steps if step.no_return}
         for run in self.runs:
+            if SETTLES in run.options and not run.options.get(SYNCED, True):
+                continue  # users were let in before anything was changed
             for step in self.journal.steps(run.id):
                 if step["title"] not in ends:
                     continue
@@ -100,9 +122,7 @@ class Upgrade:
 
     def synced(self, *runs: RunRecord) -> set[str]:
         """The cells whose schema these runs (all of them by default) began to change; they may not have ended it."""
-        titles = self.titles(databases.sync)
-        rows = [row for run in runs or self.runs for row in self._rows(run, titles)]
-        return {row["cell"] for row in rows if row["state"] not in NOTHING_DONE}
+        return synced(self.journal, self.runbook, runs or self.runs)
 
     def updated(self, host: str) -> bool:
         """Whether an update of the node's packages was begun."""
@@ -111,9 +131,17 @@ class Upgrade:
         return any(row["state"] not in NOTHING_DONE for row in rows)
 
     def rested(self) -> bool:
-        """Whether the cloud was brought to rest: the dumps were begun, and the APIs have been closed since."""
+        """Whether the cloud is at rest: the dumps were begun, and nobody has lifted since what keeps it there."""
+        settling = [run for run in self.journal.runs() if REST.intersection(run.options.get(SETTLES) or ())]
+        ended = max((run.started_at for run in settling), default="")
         titles = self.titles(databases.back_up)
-        return any(step["title"] in titles for run in self.runs for step in self.journal.steps(run.id))
+        begun = [(run, step) for run in self.runs for step in self.journal.steps(run.id) if step["title"] in titles]
+        return any(self._last_begun(run, step) > ended for run, step in begun)
+
+    def _last_begun(self, run: RunRecord, step: Mapping[str, Any]) -> str:
+        """When the step was last begun on a node; when it was first begun, where nothing was sent to any."""
+        times = [row["started_at"] for row in self._rows(run, [step["title"]]) if row["started_at"]]
+        return str(max(times, default=step["started_at"]))
 
     # What was before
 

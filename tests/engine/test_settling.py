@@ -67,7 +67,9 @@ class Place:
             journal.end_run(run, end, 4, "stopped by the test")
         return run
 
-    def lift(self, script: Callable[[str, str], Outcome], expression: str = "", name: str = "") -> settling.Settled:
+    def lift(
+        self, script: Callable[[str, str], Outcome], expression: str = "", name: str = "", accepted: str = ""
+    ) -> settling.Settled:
         def answers(task: str, host: str, arguments: Mapping[str, Any]) -> Outcome:
             self.arguments[task, host] = arguments
             return script(task, host)
@@ -78,7 +80,7 @@ class Place:
 
         self.monkeypatch.setattr(settling, "Dispatcher", dispatcher)
         wanted = settling.chosen(self.cloud, self.journal, expression, name)
-        return settling.lift(self.cloud, runs.Watch(self.shown, Nobody(), self.stopping), wanted)
+        return settling.lift(self.cloud, runs.Watch(self.shown, Nobody(), self.stopping), wanted, accepted)
 
     @property
     def sent(self) -> list[tuple[str, str]]:
