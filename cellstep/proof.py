@@ -152,7 +152,7 @@ def _write(
     quarantined: Mapping[str, dict[str, Any]],
 ) -> Report:
     cloud, stage, run = about.cloud, about.stage, about.run
-    baseline = verification.Baseline.find(journal, stage, about.output)
+    baseline = verification.Baseline.find(cloud, journal, stage, about.output)
     tables = verification.tables_of(cloud, stage, nodes, answers, baseline, wanted)
     whole = not set(wanted) - tables.keys() and any(len(frame) for frame in tables.values())
     compliant = whole and not answers.silent and reporting.compliant(tables)

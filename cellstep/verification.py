@@ -12,6 +12,7 @@ from cellstep.cloud.load import Cloud
 from cellstep.cloud.nodes import Node
 from cellstep.engine.dispatch import Dispatcher
 from cellstep.engine.journal import Journal
+from cellstep.wayback import touched
 from tasks.evidence import Evidence, Patience, Wanted, gather
 
 if TYPE_CHECKING:
@@ -133,17 +134,23 @@ class Baseline:
     quotas: Sequence[Mapping[str, Any]] | None = None
 
     @classmethod
-    def find(cls, journal: Journal, stage: str, folder: Path) -> "Baseline":
+    def find(cls, cloud: Cloud, journal: Journal, stage: str, folder: Path) -> "Baseline":
         """What was saved before the upgrade: by the run with this folder, or before it.
 
         Of the runs since the last complete one (it included, when it is the newest) the oldest counts, table by table
         (packages and systems node by node, those of limited runs too: a node may have been away at first):
         one that was begun afresh, or in the middle, found a cloud that was half upgraded already. A run that was backed
-        out ends the upgrade as a complete one does.
+        out ends the upgrade as a complete one does. One that was abandoned before it updated anything counts only while
+        there is no newer one: the cloud has lived on since, and is what the newer one found.
         """
+        from cellstep.stages import runbook_of  # noqa: PLC0415 - the runbooks are made of what verifies
+
         since: list[Path] = []
         partly: list[Path] = []
-        for run in journal.runs(component_of(stage)):
+        book = runbook_of(component_of(stage), cloud)
+        for run in journal.runs(book.stage):
+            if since and run.state == "abandoned" and not touched(journal, book, run):
+                continue
             limited, single = run.options.get("limit"), run.options.get("step")
             if limited and Path(run.output) == folder:
                 return cls._load(folder)

@@ -46,6 +46,12 @@ def synced(journal: Journal, runbook: Runbook, runs: Iterable[RunRecord]) -> set
     return {row["cell"] for row in rows if row["state"] not in NOTHING_DONE}
 
 
+def touched(journal: Journal, runbook: Runbook, run: RunRecord) -> bool:
+    """Whether the run began to update packages, or to change a schema."""
+    titles = [step.title for step in runbook.steps if step.does in {packages.update, databases.sync}]
+    return any(row["state"] not in NOTHING_DONE for title in titles for row in journal.hosts(run.id, title))
+
+
 @dataclass(frozen=True)
 class Upgrade:
     """An upgrade that may be backed out: all runs of its stage since the cloud was last at one end.

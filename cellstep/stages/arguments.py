@@ -51,7 +51,7 @@ class Site:
         """The versions of the release's packages on the node when the run began."""
         if self._before is None:
             self._before = {}
-            for row in Baseline.find(context.journal, self.component, context.output).packages or ():
+            for row in Baseline.find(self.cloud, context.journal, self.component, context.output).packages or ():
                 self._before.setdefault(row["host"], {})[row["package"]] = row["installed"]
         return {"before": self._before.get(node.name, {})}
 

@@ -51,7 +51,7 @@ class WayBack(Site):
 
     def _system(self, context: Context, host: str) -> Mapping[str, Any]:
         if self._systems is None:
-            rows = Baseline.find(context.journal, self.component, context.output).systems or ()
+            rows = Baseline.find(self.cloud, context.journal, self.component, context.output).systems or ()
             self._systems = {name: row for row in rows for name in row["hosts"]}
         return self._systems.get(host, {})
 

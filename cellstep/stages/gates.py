@@ -184,7 +184,7 @@ def _nothing_saved(context: Context, what: str) -> list[Finding]:
 
 
 def _baseline(context: Context) -> Baseline:
-    return Baseline.find(context.journal, STAGE, context.output)
+    return Baseline.find(context.cloud, context.journal, STAGE, context.output)
 
 
 def _answers(results: Mapping[str, Evidence]) -> Answers:

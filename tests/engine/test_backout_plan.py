@@ -328,7 +328,7 @@ def test_a_nodes_list_is_the_oldest_that_has_it(past: Past):
         kept.save(past.folder / run, "systems", [{"hosts": hosts, "kernel": kernel, "packages": {}}])
         rows = [{"host": host, "package": "p", "installed": kernel} for host in hosts]
         kept.save(past.folder / run, "packages", rows)
-    found = Baseline.find(past.journal, "nova-backout", past.folder)
+    found = Baseline.find(past.cloud, past.journal, "nova-backout", past.folder)
     assert {host: row["kernel"] for row in found.systems for host in row["hosts"]} == {"a": "old", "b": "new"}
     assert {row["host"]: row["installed"] for row in found.packages} == {"a": "old", "b": "new"}
 

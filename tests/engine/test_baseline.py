@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from cellstep import kept
+from cellstep.cloud.load import Cloud
 from cellstep.engine.context import Context, Options
 from cellstep.engine.journal import Journal
 from cellstep.stages import gates
@@ -30,41 +31,67 @@ def run(journal: Journal, tmp_path: Path, state: str, volumes: str = "", **optio
     return folder
 
 
-def found(journal: Journal, folder: Path) -> str | None:
-    rows = Baseline.find(journal, "nova", folder).volumes
+def found(cloud: Cloud, journal: Journal, folder: Path) -> str | None:
+    rows = Baseline.find(cloud, journal, "nova", folder).volumes
     return None if rows is None else str(rows[0]["id"])
 
 
-def test_a_run_has_what_it_saved(journal: Journal, tmp_path: Path):
-    assert found(journal, run(journal, tmp_path, "running", "mine")) == "mine"
+def test_a_run_has_what_it_saved(cloud: Cloud, journal: Journal, tmp_path: Path):
+    assert found(cloud, journal, run(journal, tmp_path, "running", "mine")) == "mine"
 
 
-def test_without_any_there_is_nothing(journal: Journal, tmp_path: Path):
-    assert found(journal, run(journal, tmp_path, "running")) is None
+def test_without_any_there_is_nothing(cloud: Cloud, journal: Journal, tmp_path: Path):
+    assert found(cloud, journal, run(journal, tmp_path, "running")) is None
 
 
-def test_a_run_begun_afresh_compares_with_what_was_before_the_first(journal: Journal, tmp_path: Path):
+def test_a_run_begun_afresh_compares_with_what_was_before_the_first(cloud: Cloud, journal: Journal, tmp_path: Path):
     run(journal, tmp_path, "complete", "long ago")
     run(journal, tmp_path, "superseded", "before")
-    assert found(journal, run(journal, tmp_path, "running", "half upgraded")) == "before"
+    assert found(cloud, journal, run(journal, tmp_path, "running", "half upgraded")) == "before"
 
 
-def test_a_single_step_or_a_few_nodes_do_not_replace_the_list(journal: Journal, tmp_path: Path):
+def test_a_single_step_or_a_few_nodes_do_not_replace_the_list(cloud: Cloud, journal: Journal, tmp_path: Path):
     run(journal, tmp_path, "complete", "before")
     run(journal, tmp_path, "complete", "of one step", step="1")
     run(journal, tmp_path, "complete", "of one node", limit="c01-n01")
-    assert found(journal, tmp_path / "verify") == "before"
+    assert found(cloud, journal, tmp_path / "verify") == "before"
 
 
-def test_a_limited_run_compares_with_its_own(journal: Journal, tmp_path: Path):
+def test_a_limited_run_compares_with_its_own(cloud: Cloud, journal: Journal, tmp_path: Path):
     run(journal, tmp_path, "complete", "before")
-    assert found(journal, run(journal, tmp_path, "running", "of one node", limit="c01-n01")) == "of one node"
+    assert found(cloud, journal, run(journal, tmp_path, "running", "of one node", limit="c01-n01")) == "of one node"
 
 
-def test_a_second_upgrade_compares_with_its_own(journal: Journal, tmp_path: Path):
+def test_a_second_upgrade_compares_with_its_own(cloud: Cloud, journal: Journal, tmp_path: Path):
     run(journal, tmp_path, "complete", "first")
     run(journal, tmp_path, "complete", "second")
-    assert found(journal, tmp_path / "verify") == "second"
+    assert found(cloud, journal, tmp_path / "verify") == "second"
+
+
+UPDATE, SYNC = "Update all the Nova RPMs and the kernel on top controllers", "Update the top DB"
+
+
+@pytest.mark.parametrize("options", [{}, {"limit": "c01-n01"}])
+def test_an_abandoned_run_that_changed_nothing_is_not_what_a_newer_one_compares_with(
+    cloud: Cloud, journal: Journal, tmp_path: Path, options
+):
+    """Weeks may lie between the two, in which users delete volumes and nodes get other packages."""
+    abandoned = run(journal, tmp_path, "abandoned", "of weeks ago", **options)
+    journal.begin_step(abandoned.name, 20, UPDATE, [("top", "top-api01")])
+    kept.save(abandoned, "packages", [{"host": "top-api01", "package": "p", "installed": "old"}])
+    assert found(cloud, journal, tmp_path / "verify") == (None if options else "of weeks ago")
+    newer = run(journal, tmp_path, "running")
+    assert Baseline.find(cloud, journal, "nova", newer) == Baseline()
+    kept.save(newer, "volumes", [{"id": "of today"}])
+    assert found(cloud, journal, newer) == "of today"
+
+
+@pytest.mark.parametrize("title", [UPDATE, SYNC])
+def test_an_abandoned_run_that_began_to_change_something_is(cloud: Cloud, journal: Journal, tmp_path: Path, title: str):
+    abandoned = run(journal, tmp_path, "abandoned", "before")
+    journal.begin_step(abandoned.name, 20, title, [("top", "top-api01")])
+    journal.start_hosts(abandoned.name, title, {"top-api01": 1})
+    assert found(cloud, journal, run(journal, tmp_path, "running", "half upgraded")) == "before"
 
 
 def facts(kernel: str, *guests: str, **packages: str) -> Evidence:
@@ -85,7 +112,7 @@ def test_saving_again_adds_the_nodes_that_are_new_and_leaves_what_is_from_before
 
     save("2013.1.4", {"c01-n01": ("a",), "c01-n02": ()}, "before")
     save("2013.2.1", {"c01-n01": (), "c01-n02": ("b",), "c02-n01": ("c",)}, "after")
-    found = Baseline.find(journal, "nova", folder)
+    found = Baseline.find(cloud, journal, "nova", folder)
     versions = {"c01-n01": "2013.1.4", "c01-n02": "2013.1.4", "c02-n01": "2013.2.1"}
     assert {row["host"]: row["installed"] for row in found.packages or ()} == versions
     assert {host: row["kernel"] for row in found.systems or () for host in row["hosts"]} == {
