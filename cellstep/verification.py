@@ -138,7 +138,7 @@ class Baseline:
         """What was saved before the upgrade: by the run with this folder, or before it.
 
         Of the runs since the last complete one (it included, when it is the newest) the oldest counts, table by table
-        (packages and systems node by node, those of limited runs too: a node may have been away at first):
+        (packages and systems node by node, those of later limited runs too: a node may have been away at first):
         one that was begun afresh, or in the middle, found a cloud that was half upgraded already. A run that was backed
         out ends the upgrade as a complete one does. One that was abandoned before it updated anything counts only while
         there is no newer one: the cloud has lived on since, and is what the newer one found.
@@ -147,6 +147,7 @@ class Baseline:
 
         since: list[Path] = []
         partly: list[Path] = []
+        later: list[Path] = []
         book = runbook_of(component_of(stage), cloud)
         for run in journal.runs(book.stage):
             if since and run.state == "abandoned" and not touched(journal, book, run):
@@ -158,7 +159,10 @@ class Baseline:
                 if since and run.state in {"complete", "backed-out"}:
                     break
                 since.append(Path(run.output))
-            partly.append(Path(run.output))
+                partly, later = [*partly, *later, Path(run.output)], []
+            else:  # it counts when a whole run was there before it: else it belongs to the upgrade before
+                later.append(Path(run.output))
+        partly = partly or later
         oldest_first = [cls._load(each) for each in reversed(since)]
         with_parts = [cls._load(each) for each in reversed(partly)]
 

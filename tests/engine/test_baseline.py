@@ -140,3 +140,13 @@ def test_a_list_of_the_first_version_is_read_and_added_to(tmp_path: Path):
     (tmp_path / "before" / "guests.json").write_text('[{"host": "a", "uuid": "1"}]')
     kept.save(tmp_path, "guests", [{"host": "a", "uuid": "9"}, {"host": "b", "uuid": "2"}], ["a", "b"])
     assert kept.load(tmp_path, "guests") == [{"host": "a", "uuid": "1"}, {"host": "b", "uuid": "2"}]
+
+
+def test_a_catch_up_before_the_run_is_of_the_upgrade_before(cloud: Cloud, journal: Journal, tmp_path: Path):
+    """What Puppet updated between the two is no fault of this run."""
+    run(journal, tmp_path, "complete")
+    caught_up = run(journal, tmp_path, "complete", limit="c01-n01", catch_up="yes")
+    kept.save(caught_up, "packages", [{"host": "c01-ctl01", "package": "a", "installed": "1"}], ["c01-ctl01"])
+    whole = run(journal, tmp_path, "running")
+    kept.save(whole, "packages", [{"host": "c01-ctl01", "package": "a", "installed": "2"}], ["c01-ctl01"])
+    assert [row["installed"] for row in Baseline.find(cloud, journal, "nova", whole).packages or ()] == ["2"]
