@@ -34,6 +34,11 @@ def _disabled_by_us(row: dict[str, Any]) -> bool:
     return bool(row["disabled"]) and (row.get("disabled_reason") or OURS).startswith(OURS)
 
 
+def _plain(text: str) -> str:
+    """In ASCII: nova's clients of the time print the column on terminals of any encoding."""
+    return text.translate(dict.fromkeys(map(ord, "“”"), '"')).encode("ascii", "replace").decode()
+
+
 def standing(task: Task, *, database: str, hosts: Sequence[str]) -> Result:
     """Tell of each of the hosts whether its nova-compute is disabled; one that is not in the table is left out."""
     rows = _rows(task, database) if hosts else {}
@@ -62,7 +67,7 @@ def settle(task: Task, *, database: str, disable: Mapping[str, str], enable: Seq
         reason = ", disabled_reason=%s" if columns else ""
         statement = f"UPDATE services SET disabled=%s{reason} WHERE id=%s AND deleted=0"  # noqa: S608 - no value in it
         for host, value in [*((host, 1) for host in off), *((host, 0) for host in on)]:
-            why = (f"{OURS}{disable[host]}"[:255] if value else None,) if columns else ()
+            why = (_plain(f"{OURS}{disable[host]}")[:255] if value else None,) if columns else ()
             transaction.execute(statement, (value, *why, rows[_short(host)]["id"]))
         if binding is not None:
             binding.still_ours()

@@ -14,6 +14,7 @@ pytestmark = [pytest.mark.lab, pytest.mark.timeout(900)]
 
 OFF = "c02-n02"
 CONTROLLER = "c02-ctl01"
+SCHEDULING = "select disabled, disabled_reason from nova.services where host='c02-n02' and topic='compute'"
 DATABASES = ("top-infra01", "c01-ctl01", "c02-ctl01")
 NODES = ("top-api01", "top-api02", "top-infra01", "c01-ctl01", "c01-n01", "c01-n02", "c02-ctl01", "c02-n01", "c02-n02")
 
@@ -88,16 +89,20 @@ def test_every_hold_was_put_back(lab: TestLab):
     assert "UP" in lab.on("top-infra01", "exec 3<>/dev/tcp/127.0.0.1/9999; echo 'show stat' >&3; grep top-api01 <&3")
 
 
-def test_the_node_that_was_off_is_unreachable_in_every_step_and_table(lab: TestLab):
+def test_the_node_that_was_off_is_in_quarantine_and_unreachable_in_every_table(lab: TestLab):
     steps = lab.table("hosts")
     mine = steps[steps["host"] == OFF]
-    assert set(mine["state"]) == {"unreachable"}
+    assert next(iter(mine["state"])) == "unreachable"
+    assert set(mine["state"][1:]) == {"quarantined"}
     assert len(mine) == len(steps[steps["host"] == "c01-n01"])
     for name in ("rpms", "services", "guests"):
         table = lab.table(name)
         bad = table[~table["status"].isin({"ok", "running"})]
         assert set(bad["host"]) == {OFF}, name
         assert set(bad["status"]) == {"unreachable"}, name
+    quarantine = lab.table("quarantine")
+    assert list(quarantine["host"]) == [OFF]
+    assert lab.sql(CONTROLLER, SCHEDULING).startswith('1\tcellstep: missed "Save a list')
     assert set(lab.table("volumes")["status"]) == {"same"}
     assert len(lab.table("guests")) == 8
 
@@ -120,8 +125,10 @@ def test_a_node_that_comes_back_on_old_packages_is_named_exactly(lab: TestLab):
     assert {host for host, _ in older} == {OFF}
 
 
-def test_a_limited_run_catches_the_node_up(lab: TestLab):
-    lab.cellstep("run", "nova", "--limit", OFF, "--yes")
+def test_the_node_is_caught_up(lab: TestLab):
+    lab.cellstep("run", "nova", "--catch-up", "--yes")
+    assert lab.sql(CONTROLLER, SCHEDULING) == "0\tNULL"
+    assert json.loads(lab.cellstep("status", "--json"))["quarantine"] == []
     assert "2013.2.1-1.el6" in lab.on(OFF, "rpm -q openstack-nova-compute")
     lab.on(OFF, "service openstack-nova-compute status")
 

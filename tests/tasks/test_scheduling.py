@@ -58,7 +58,7 @@ def test_what_stands_in_the_table_is_told_of_live_rows_alone(database):
 def test_a_node_is_disabled_with_the_reason_where_there_is_a_column_and_enabled_again(database):
     why = {"c01-n01": "missed “Update”", "c01-n03": "gone"}
     assert told(call(database, scheduling.settle, disable=why, enable=[])) == "changed: disabled c01-n01"
-    reason = "None" if database[0] == "grizzly" else "cellstep: missed “Update”"
+    reason = "None" if database[0] == "grizzly" else 'cellstep: missed "Update"'
     assert disabled(database)[0] == f"c01-n01.example.org nova-compute: {reason}"
     assert told(call(database, scheduling.settle, disable=why, enable=[])).startswith("skipped")
     assert told(call(database, scheduling.settle, disable={}, enable=["c01-n01"])) == "changed: enabled c01-n01"
