@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from nornir.core.task import Result, Task
 
-from tasks import checkout, databases, puppet, rabbitmq, services
+from tasks import checkout, databases, puppet, rabbitmq
 from tasks.errors import CommandFailed, Refused
 from tasks.holds import changed, skipped, unchanged
 from tasks.shell import change, fence, sh
@@ -56,9 +56,7 @@ def wait_until_empty(task: Task, *, rested: bool, service: str, timeout_s: float
     """As `rabbitmq.wait_until_empty`, where the upgrade had not brought the cloud to rest and RabbitMQ runs."""
     if rested:
         return skipped(task, AT_REST)
-    if services.states(task, [service]).get(service, {}).get("actual") != "running":
-        return skipped(task, f"{service} does not run")
-    return rabbitmq.wait_until_empty(task, timeout_s=timeout_s, accept_stuck=accept_stuck)
+    return rabbitmq.wait_until_empty(task, timeout_s=timeout_s, accept_stuck=accept_stuck, service=service)
 
 
 def move_back(task: Task, *, command: str, promoted: str) -> Result:

@@ -8,7 +8,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from cellstep import runs, settling, standing
+from cellstep import reopening, runs, settling, standing
 from cellstep.cli.asking import Asker, ask
 from cellstep.cli.display import RunDisplay
 from cellstep.cli.folding import groups_of, names, shown
@@ -76,6 +76,9 @@ def lift(
     cloud: CloudOption = None,
     name: Annotated[str, typer.Option("--name", metavar="HOLD", help="Only this hold: daemons, puppet, fence...")] = "",
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask, even where a run is not finished.")] = False,
+    accept: Annotated[
+        str, typer.Option("--accept", metavar="WORDS", help="The words of the refusal after a schema change has begun.")
+    ] = "",
 ) -> None:
     """Put back what is held, as it was before, in the runbook's order; a node that fails keeps no other back.
 
@@ -88,6 +91,7 @@ def lift(
         console.print("nothing is held" + (" there" if nodes or name else ""))
         return
     _print(loaded, wanted)
+    reopening.refuse_unless(loaded, journal, {row["name"] for row in wanted}, accept)
     warning = _warning(journal, settling.unfinished(journal))
     if warning:
         console.print(warning, style="bold red", markup=False)
@@ -96,7 +100,9 @@ def lift(
             raise UsageError("a run is not finished; say --yes to lift what it relies on all the same")
         ask(f"Put back {len(wanted)} hold{'s' * (len(wanted) != 1)} now?")
     display = RunDisplay(loaded, console)
-    settled = carried(display, Asker(loaded, display, yes=True), lambda watch: settling.lift(loaded, watch, wanted))
+    settled = carried(
+        display, Asker(loaded, display, yes=True), lambda watch: settling.lift(loaded, watch, wanted, accept)
+    )
     _tell(loaded, settled)
 
 
@@ -109,7 +115,7 @@ def _warning(journal: Journal, unfinished: Sequence[RunRecord]) -> str:
         lines.append(
             f"Run {run.id} of {run.stage} is not finished ({run.state}{where}), and relies on what is held: old code"
             " may meet a new schema, Puppet may change what is half done, users may reach APIs that are not checked."
-            " When the run is resumed, it places these holds again before it goes on."
+            " When the run is resumed, it places these holds again, waits for rest and dumps again before it goes on."
         )
     return "\n".join(lines)
 

@@ -138,7 +138,7 @@ def _quiet(
         step(f"{tier}: wait until no instance has a task state", databases.wait_for_tasks, on=server,
              when_empty="no database here: nothing to wait for", **site.task_wait),
         step(f"{tier}: wait until the queues are empty", rabbitmq.wait_until_empty, on=queues,
-             when_empty="no RabbitMQ here: nothing to wait for", **site.wait),
+             when_empty="no RabbitMQ here: nothing to wait for", service=site.rabbitmq[0], **site.wait),
         hold(f"{tier}: disable automatic restart of daemons by the monitoring system, mask alarms",
              RESTARTS_AND_ALARMS, on=nodes, **site.monitoring),
         hold(f"{tier}: stop the daemons", DAEMONS, on=daemons, services=site.services),
