@@ -29,20 +29,17 @@ class Controller:
         lab: whose cloud it works on.
         arguments: of the command.
         doomed: title of a step with holds, after whose journal entry it is killed; "" for none.
-        update_s: seconds that an update of packages may take; 0 for as many as ever.
     """
 
-    def __init__(self, lab: TestLab, *arguments: str, doomed: str = "", update_s: int = 0) -> None:
+    def __init__(self, lab: TestLab, *arguments: str, doomed: str = "") -> None:
         self.lab, self.arguments = lab, arguments
         folder = LabFolder(lab.name).path / "controllers"
         folder.mkdir(exist_ok=True)
         self.output = folder / f"{len(list(folder.iterdir())) + 1:02}.out"
         command = [*CELLSTEP, *arguments]
-        inside = ["ip", "netns", "exec", lab.spec.namespace, sys.executable, "-m"]
         if doomed:
-            command = [*inside, "tests.support.doomed", doomed, *arguments]
-        elif update_s:
-            command = [*inside, "tests.support.hasty", str(update_s), *arguments]
+            inside = ["ip", "netns", "exec", lab.spec.namespace, sys.executable]
+            command = [*inside, "-m", "tests.support.doomed", doomed, *arguments]
         with self.output.open("wb") as out:
             self._process = subprocess.Popen(
                 command,
@@ -114,9 +111,9 @@ class Controller:
 
 
 @contextmanager
-def controller(lab: TestLab, *arguments: str, doomed: str = "", update_s: int = 0) -> Iterator[Controller]:
+def controller(lab: TestLab, *arguments: str, doomed: str = "") -> Iterator[Controller]:
     """Start one, which does not outlive the block."""
-    started = Controller(lab, *arguments, doomed=doomed, update_s=update_s)
+    started = Controller(lab, *arguments, doomed=doomed)
     try:
         yield started
     finally:
