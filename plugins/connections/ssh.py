@@ -124,7 +124,9 @@ class Ssh:
                     f"{self.settings.where}: no end of {_brief(command)} within {timeout:g} s"
                 ) from error
             finally:
-                channel.close()
+                # Where the connection is gone, what is known of the command is known all the same.
+                with contextlib.suppress(EOFError, OSError, paramiko.SSHException):
+                    channel.close()
         if channel.exit_status < 0:
             raise self._lost(transport)
         stdout, stderr = b"".join(exchange.stdout), b"".join(exchange.stderr)

@@ -4,7 +4,6 @@ import signal
 import socket
 import threading
 import time
-import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -105,7 +104,6 @@ class Transport(paramiko.Transport):
         self._opening = threading.local()
         self._awaited: dict[int, TunnelRefusal | None] = {}
         self._given_up: set[int] = set()
-        self._tunnels: weakref.WeakSet[paramiko.Channel] = weakref.WeakSet()
         table = super()._channel_handler_table  # type: ignore[misc] # not in the stubs
         self._channel_handler_table = {
             **table,
@@ -161,21 +159,21 @@ class Transport(paramiko.Transport):
             self._opening.tunnel = False
         with self.lock:
             self._awaited.pop(self._opening.number, None)
-            self._tunnels.add(channel)
         return channel
 
     def _on_channel_close(self, channel: paramiko.Channel, message: paramiko.Message) -> None:
-        """A tunnel that the peer closes is only at its end here: its user, who may be sending, answers by closing it.
+        """A channel that the peer closes is only at its end here: its user, who may be sending, answers by closing it.
 
         An answer from this thread could overtake what another is about to send, and sshd breaks off a connection
         on which something comes after a channel's close.
         """
-        with self.lock:
-            ours = channel in self._tunnels
-        if ours and not channel.closed:
-            channel._handle_eof(message)  # type: ignore[attr-defined] # noqa: SLF001 - paramiko's own handlers
-        else:
+        if channel.closed:
             channel._handle_close(message)  # type: ignore[attr-defined] # noqa: SLF001 - paramiko's own handlers
+            return
+        channel._handle_eof(message)  # type: ignore[attr-defined] # noqa: SLF001 - paramiko's own handlers
+        # A reply to a request, or an exit status, has come by now, or never will.
+        channel.status_event.set()
+        channel.event.set()
 
     def _refusal(self) -> TunnelRefusal | None:
         """What the peer said to this thread's tunnel; where it said nothing, nobody waits for it any more."""
