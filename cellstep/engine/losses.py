@@ -59,7 +59,8 @@ class Losses:
         lost = [row for row in here if row["state"] == "failed" or row["state"] in MISSED]
         failed = [row for row in lost if row["state"] == "failed" and row["host"] not in self._spare]
         if failed:
-            first = f"{failed[0]['host']}: {failed[0]['detail']}" if failed[0]["detail"] else "no reason was given"
+            host, said = failed[0]["host"], failed[0]["detail"]
+            first = f"{host}: {said.removeprefix(f'{host}: ')}" if said else "no reason was given"
             return f"failed on {fold(row['host'] for row in failed)} ({first}); mend it, then `cellstep resume`"
         needed = [row["host"] for row in lost if row["host"] not in self._spare]
         if needed:
