@@ -302,7 +302,7 @@ def _carry_through(
                 _refuse_open_holds(context)
                 journal.release(run, context.stage, [node.name for node in context.present()])
             report = proof.of_run(context, dispatcher) if len(steps) > 1 else None
-    except BaseException as error:
+    except BaseException as error:  # also a second Ctrl-C: the journal says why the run ended
         if not dry_run:
             _end_early(context, error, watch.stopping)
         raise

@@ -104,15 +104,7 @@ def ask(
     """Ask the nodes for what the tables need; nothing is changed."""
     questions = {node.name: wanted(cloud, component_of(component), node, tables) for node in nodes}
     asked = [node for node in nodes if questions[node.name]]
-    outcomes = dispatcher.send(gather, asked, {node.name: {"wanted": questions[node.name]} for node in asked})
-    answers = Answers()
-    for node in asked:
-        outcome = outcomes.get(node.name)
-        if outcome is not None and outcome.state == "ok":
-            answers.evidence[node.name] = outcome.result
-        else:
-            answers.silent[node.name] = outcome.detail if outcome else "not asked: interrupted"
-    return answers
+    return Answers(*dispatcher.ask(gather, asked, {node.name: {"wanted": questions[node.name]} for node in asked}))
 
 
 @dataclass(frozen=True)

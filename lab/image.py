@@ -102,7 +102,7 @@ def _building(final: Path) -> Iterator[Path]:
     try:
         yield new
         new.rename(final)
-    except BaseException:
+    except BaseException:  # raised again: half an image is never left
         _remove_leftovers(final.parent)
         raise
 

@@ -8,12 +8,11 @@ from dataclasses import dataclass
 
 from nornir.core.task import Result, Task
 
-from tasks.binding import binding_of
 from tasks.errors import CommandFailed, Refused
 from tasks.holds import changed, skipped
 from tasks.jobs import detached, earlier
 from tasks.packages import EVR, UPDATE_TIMEOUT_S, installed_kernels
-from tasks.reboot import COMMAND_TIMEOUT_S, boot_id, restart, running_kernel, wait_for_boot
+from tasks.reboot import restart, running_kernel, taken_up
 from tasks.shell import change, sh
 
 SHOWN = 4
@@ -203,21 +202,19 @@ def kernel_to_before(task: Task, *, running: str | None, kernels: Sequence[str],
     if running is None:
         return skipped(task, "no kernel was saved: none had been installed then")
     until = time.monotonic() + timeout_s
-    binding = binding_of(task)
-    if binding is not None and binding.again:
-        wait_for_boot(task, until, timeout_s, lambda: (boot_id(task), ""))  # it may be in the middle of the reboot
-    under_way = earlier(task, "reboot", timeout=COMMAND_TIMEOUT_S) is not None
+    after = taken_up(task, until, timeout_s)
     now = running_kernel(task)
     extra = _extra(task, kernels)
-    if now == running and not extra and not under_way:
+    if now == running and not extra and after is None:
         return skipped(task, f"runs {running}, as before")
     if task.is_dry_run():
         return changed(task, f"would reboot into kernel {running}" if now != running else f"would remove {extra}")
     said = ""
-    if now != running or under_way:
-        _make_default(task, running, extra)
-        after = restart(task, until, timeout_s)
-        now = running_kernel(task)
+    if now != running or after is not None:
+        if after is None:
+            _make_default(task, running, extra)
+            after = restart(task, until, timeout_s)
+            now = running_kernel(task)
         if now != running:
             raise Refused(f"rebooted (boot id {after}), but runs kernel {now}, not {running}; look at its boot loader")
         said = f"rebooted into kernel {running}, boot id {after}"

@@ -50,6 +50,7 @@ start() {
     printf '%s %s\n' "$(date +%s)" "$(cat "$boot")" | keep "$job/start" || exit
     setsid bash -c "$(declare -f run_job launch); launch \"\$@\"" cellstep-job "$job" "$limit" "$mask" \
       < /dev/null > /dev/null 2>&1 7>&- &
+    disown # or this bash would say among the job's own words that it was killed
     exec 9>&-
   fi
   unlock

@@ -238,7 +238,7 @@ try:
     block = re.search('<data type="primary">.*?</data>', index, re.S).group()
     name = re.search('<location[^>]* href="([^"]+)"', block).group(1)
     text = unpack(name, urlopen(base + name, timeout=60).read()).decode("utf-8")
-except Exception:
+except Exception:  # whatever it is, it is the answer: why the repository cannot be read
     print(say(sys.exc_info()[1]))
     sys.exit(2)
 size, missing = 0, []
@@ -252,7 +252,7 @@ for block in text.split("<package ")[1:]:
     try:
         if urlopen(base + href, timeout=30).read(4) != b"\xed\xab\xee\xdb":
             missing.append(href + ": is no RPM")
-    except Exception:
+    except Exception:  # the same, for one package
         missing.append(href + ": " + say(sys.exc_info()[1]))
 print("\n".join(missing) or "size %d" % size)
 sys.exit(1 if missing else 0)

@@ -44,7 +44,7 @@ def _wait_for_run(task: Task, lock: str) -> None:
     script = f"""
 for ((i = 0; i < {RUN_TIMEOUT_S:.0f}; i++)); do
   pid=$(cat {run_lock} 2>/dev/null) && kill -0 "$pid" 2>/dev/null || exit 0
-  sleep 1
+  sleep 1  # the lock is a plain file: nothing tells when it goes
 done
 exit 1"""
     sh(task, script, what=f"waiting for the Puppet run that was under way ({run_lock})", timeout=RUN_TIMEOUT_S + 10)

@@ -4,6 +4,7 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable
+from typing import TypeVar
 
 from nornir.core.task import Result, Task
 
@@ -19,6 +20,7 @@ ASK_EVERY_S = 1.0
 REBOOT = "sync; reboot"
 # For the command itself, which returns before the node goes down.
 COMMAND_TIMEOUT_S = 60.0
+T = TypeVar("T")
 
 
 def boot_id(task: Task) -> str:
@@ -46,19 +48,17 @@ def for_new_kernel(task: Task, *, timeout_s: float) -> Result:
         tasks.errors.Fenced: another operator has taken the cloud over.
     """
     until = time.monotonic() + timeout_s
-    binding = binding_of(task)
-    if binding is not None and binding.again:
-        wait_for_boot(task, until, timeout_s, lambda: (boot_id(task), ""))  # it may be in the middle of the reboot
-    under_way = jobs.earlier(task, "reboot", timeout=COMMAND_TIMEOUT_S) is not None
+    after = taken_up(task, until, timeout_s)
     kernels = installed_kernels(task)
     if not kernels:
         raise Refused("no package `kernel` is installed: which kernel should run?")
     newest = kernels[-1]
-    if _is(running_kernel(task), newest) and not under_way:
-        return skipped(task, f"runs the newest kernel {newest} already")
-    if task.is_dry_run():
-        return changed(task, f"would reboot into kernel {newest}")
-    after = restart(task, until, timeout_s)
+    if after is None:
+        if _is(running_kernel(task), newest):
+            return skipped(task, f"runs the newest kernel {newest} already")
+        if task.is_dry_run():
+            return changed(task, f"would reboot into kernel {newest}")
+        after = restart(task, until, timeout_s)
     running = running_kernel(task)
     if not _is(running, newest):
         raise Refused(f"rebooted (boot id {after}), but runs kernel {running}, not {newest}; look at its boot loader")
@@ -67,6 +67,21 @@ def for_new_kernel(task: Task, *, timeout_s: float) -> Result:
 
 def _is(running: str, installed: str) -> bool:
     return running == installed or running.startswith(f"{installed}.")
+
+
+def taken_up(task: Task, until: float, timeout_s: float) -> str | None:
+    """Wait for the end of the reboot that the try before began; the new boot id, or None where it began none.
+
+    Such a node may go down at any moment, between two questions too.
+    """
+    binding = binding_of(task)
+    if binding is None or not binding.again:
+        return None
+
+    def ask() -> tuple[bool | None, str]:
+        return jobs.earlier(task, "reboot", timeout=COMMAND_TIMEOUT_S) is not None, ""
+
+    return restart(task, until, timeout_s) if wait_for_boot(task, until, timeout_s, ask) else None
 
 
 def restart(task: Task, until: float, timeout_s: float) -> str:
@@ -97,7 +112,7 @@ def _trigger(task: Task) -> str:
     return before
 
 
-def wait_for_boot(task: Task, until: float, timeout_s: float, ask: Callable[[], tuple[str | None, str]]) -> str:
+def wait_for_boot(task: Task, until: float, timeout_s: float, ask: Callable[[], tuple[T | None, str]]) -> T:
     """Ask until there is an answer; a node has no way to tell us by itself that it is back.
 
     Args:

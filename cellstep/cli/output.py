@@ -53,7 +53,7 @@ def reported(call: Callable[[], int]) -> int:
         where = f": {error.filename}" if error.filename else ""
         errors.print(f"cellstep: {error.strerror or error}{where}", markup=False)
         return 1
-    except Exception as error:
+    except Exception as error:  # a fault of cellstep: one line for the operator, who gets the whole on request
         if os.environ.get(TRACEBACK):
             raise
         errors.print(f"cellstep: unexpected error: {type(error).__name__}: {error}", markup=False)

@@ -11,6 +11,7 @@ from nornir.core.task import MultiResult, Result, Task
 
 from cellstep.cloud.load import Cloud
 from cellstep.cloud.nodes import Node
+from plugins.connections import jumphosts
 from plugins.connections.errors import CommandTimeout, ConnectionLost, Unreachable
 from plugins.errors import OperatorError
 from plugins.runners.bounded import BoundedRunner
@@ -25,11 +26,11 @@ from tasks.shell import has_changed
 logging.getLogger("nornir").addHandler(logging.NullHandler())
 logging.getLogger("nornir").propagate = False
 
-
 LEFT_UNDER_WAY_S = 4.5 * 3600
 """How long to wait for what an earlier try left under way: more than any job may take (a dump, a db sync: 4 hours)."""
 
-
+TRIES = 3
+ASK_EVERY_S = 1.0
 NOT_KNOWN = "what was sent to it before is not known to have ended"
 
 
@@ -115,6 +116,7 @@ class Dispatcher:
         # Not by Nornir's own close_connections: that is a run like any other, through the runner and its callbacks.
         for host in self._nornir.inventory.hosts.values():
             host.close_connections()
+        jumphosts.close_all()
 
     def send(
         self,
@@ -164,6 +166,19 @@ class Dispatcher:
             runner.on_start, runner.on_results, runner.pace, runner.enough = None, None, None, lambda: False
         return outcomes
 
+    def ask(
+        self, task: HostTask, nodes: Sequence[Node], arguments: Mapping[str, Mapping[str, Any]]
+    ) -> tuple[dict[str, Any], dict[str, str]]:
+        """Ask nodes something that changes nothing.
+
+        Returns:
+            The answers by node name, and of each node without one the reason.
+        """
+        outcomes = self.send(task, nodes, arguments)
+        answers = {name: outcome.result for name, outcome in outcomes.items() if outcome.state == "ok"}
+        missing = [node.name for node in nodes if node.name not in answers]
+        return answers, {n: outcomes[n].detail if n in outcomes else "not asked: interrupted" for n in missing}
+
 
 def _bound(nornir_task: Task, task: HostTask, arguments: Mapping[str, Any], binding: Binding | None) -> Result:
     """Run a node's task; where the try before has no known end, wait for what it left under way first."""
@@ -195,11 +210,17 @@ def _finished_meanwhile(nornir_task: Task) -> list[str] | None:
         ConnectionLost: the node answers, and something may still be under way on it.
         Fenced: a newer operator is known.
     """
-    try:
-        return [job.name for job in attach(nornir_task, timeout=LEFT_UNDER_WAY_S) if job.exit_status == 0]
-    except Unreachable:
-        return None  # the task says so itself, or waits for the node, as after a reboot
-    except Fenced:
-        raise
-    except OperatorError as error:
-        raise ConnectionLost(f"{error} ({NOT_KNOWN})") from error
+    pause = threading.Event()
+    for left in reversed(range(TRIES)):
+        try:
+            return [job.name for job in attach(nornir_task, timeout=LEFT_UNDER_WAY_S) if job.exit_status == 0]
+        except Unreachable:
+            break  # the task says so itself, or waits for the node, as after a reboot
+        except Fenced:
+            raise
+        except OperatorError as error:
+            # Asking changes nothing: a node that went down while it was asked, as for its reboot, is asked again.
+            if not (left and isinstance(error, ConnectionLost)):
+                raise ConnectionLost(f"{error} ({NOT_KNOWN})") from error
+        pause.wait(ASK_EVERY_S)
+    return None

@@ -99,14 +99,6 @@ class Ledgers(Store):
         rows = self._rows("SELECT host, prior FROM holds WHERE name=? AND lifted_at IS NULL", (name,))
         return {row["host"]: json.loads(row["prior"]) for row in rows}
 
-    def lift_holds(self, name: str, hosts: Iterable[str]) -> None:
-        """The hold was lifted on nodes."""
-        with self._write() as db:
-            db.executemany(
-                "UPDATE holds SET lifted_at=? WHERE name=? AND host=? AND lifted_at IS NULL",
-                [(now(), name, host) for host in hosts],
-            )
-
     def holds(self) -> list[dict[str, Any]]:
         """Every hold that is still in place: name, host, prior, run, placed_at, stage, title."""
         rows = self._rows(

@@ -159,7 +159,10 @@ class Engine:
             self._empty(step)
             return
         here = self._leave_out(step, nodes)
-        outcomes = self._act(step, self._not_done(step, here))
+        rows = {row["host"]: row for row in journal.hosts(run, step.title)}
+        # A judge needs what every node says; others that are done need the step no more.
+        todo = here if step.judge else [node for node in here if rows[node.name]["state"] not in DONE]
+        outcomes = self._act(step, todo, self._bindings(step, todo, rows))
         self._settle(step, nodes, outcomes, time.monotonic() - began)
 
     def _empty(self, step: Step) -> None:
@@ -178,16 +181,7 @@ class Engine:
             self.context.journal.end_hosts(self.context.run, step.title, gone)
         return [node for node in nodes if node.name not in left_out]
 
-    def _not_done(self, step: Step, nodes: Sequence[Node]) -> list[Node]:
-        """The nodes that still need the step; a judge needs what every node says, so there it is all of them."""
-        if step.judge:
-            return list(nodes)
-        rows = self.context.journal.hosts(self.context.run, step.title)
-        done = {row["host"] for row in rows if row["state"] in DONE}
-        return [node for node in nodes if node.name not in done]
-
-    def _act(self, step: Step, nodes: Sequence[Node]) -> dict[str, Outcome]:
-        bindings = self._bindings(step, nodes)
+    def _act(self, step: Step, nodes: Sequence[Node], bindings: Mapping[str, Binding]) -> dict[str, Outcome]:
         if isinstance(step.does, Hold):
             return (self._place if step.kind == "hold" else self._lift)(step, step.does, nodes, bindings)
         arguments = {node.name: {**step.arguments, **self._computed(step, node)} for node in nodes}
@@ -196,9 +190,8 @@ class Engine:
     def _computed(self, step: Step, node: Node) -> Mapping[str, Any]:
         return step.per_node(self.context, node) if step.per_node else {}
 
-    def _bindings(self, step: Step, nodes: Sequence[Node]) -> dict[str, Binding]:
+    def _bindings(self, step: Step, nodes: Sequence[Node], rows: Mapping[str, Mapping[str, Any]]) -> dict[str, Binding]:
         """Each node's next try: of a generation of its own, or that of a try whose end is not known."""
-        rows = {row["host"]: row for row in self.context.journal.hosts(self.context.run, step.title)}
         found = {}
         for node in nodes:
             unknown = rows[node.name]["state"] == "unknown"

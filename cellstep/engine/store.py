@@ -149,10 +149,11 @@ class Store:
             try:
                 self._refuse_if_taken_over()
                 yield self._db
-            except BaseException:
-                self._db.execute("ROLLBACK")
+                self._db.execute("COMMIT")
+            except BaseException:  # whatever it was, nothing of the transaction stays; a full disk has ended it already
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
                 raise
-            self._db.execute("COMMIT")
 
     def _rows(self, sql: str, arguments: tuple[Any, ...] = ()) -> list[dict[str, Any]]:
         with self._explained():

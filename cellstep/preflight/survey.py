@@ -154,15 +154,7 @@ def result(found: Preflight) -> str:
 def ask(dispatcher: Dispatcher, cloud: Cloud, component: str, nodes: Sequence[Node]) -> Preflight:
     """Ask the nodes; each is in `facts` or in `silent` afterwards."""
     arguments = {node.name: {"questions": questions_for(cloud, component, node)} for node in nodes}
-    outcomes = dispatcher.send(survey, nodes, arguments)
-    found = Preflight(tuple(nodes), {}, {})
-    for node in nodes:
-        outcome = outcomes.get(node.name)
-        if outcome is not None and outcome.state == "ok":
-            found.facts[node.name] = outcome.result
-        else:
-            found.silent[node.name] = outcome.detail if outcome else "not asked: interrupted"
-    return found
+    return Preflight(tuple(nodes), *dispatcher.ask(survey, nodes, arguments))
 
 
 def judged(

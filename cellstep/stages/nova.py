@@ -100,10 +100,7 @@ def runbook(cloud: Cloud) -> Runbook:
         lift("Enable Puppet on all nodes", puppet.AGENT, on=EVERY_NODE, **site.puppet),
         lift("Lift the hold on Puppet automatic software updating", puppet.UPDATES, on=EVERY_NODE, **site.updates),
 
-        save("Note how quarantined compute nodes stand in the services table", scheduling.standing, on=DATABASES,
-             per_node=site.in_quarantine, judge=gates.note_disabled),
-        step("Disable nova-compute of quarantined nodes in the services table, enable it where one was caught up",
-             scheduling.settle, on=DATABASES, per_node=site.scheduling, bystanders=True),
+        *scheduled(site),
 
         step("Check that user requests are still blocked, now that Puppet runs again", loadbalancer.still_fenced,
              on=BALANCERS, when_empty="no load balancer: nothing is blocked", per_node=site.fenced, **site.fence,
@@ -126,6 +123,16 @@ def runbook(cloud: Cloud) -> Runbook:
              when_empty="no load balancer in the inventory: open them by hand", **site.fence),
     ), may_miss=lambda node: node.tier == "compute", way_back="`cellstep backout nova` brings back what was",
        facts=site.facts)
+
+
+def scheduled(site: Site) -> list[Step]:
+    """Nodes in quarantine get no guests, those that were caught up get them again."""
+    return [
+        save("Note how quarantined compute nodes stand in the services table", scheduling.standing, on=DATABASES,
+             per_node=site.in_quarantine, judge=gates.note_disabled),
+        step("Disable nova-compute of quarantined nodes in the services table, enable it where one was caught up",
+             scheduling.settle, on=DATABASES, per_node=site.scheduling, bystanders=True),
+    ]
 
 
 def _quiet(

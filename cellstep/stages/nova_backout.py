@@ -5,7 +5,7 @@ finds that out by itself. Why in this order: docs/adr/0004-the-way-back.md.
 """
 
 from cellstep.cloud.load import Cloud
-from cellstep.engine.steps import Runbook, gate, hold, lift, save, step
+from cellstep.engine.steps import Runbook, gate, hold, lift, step
 from cellstep.stages import gates, nova
 from cellstep.stages.back import WayBack
 from cellstep.stages.choices import (
@@ -22,7 +22,7 @@ from cellstep.stages.choices import (
     TOP_DATABASE,
 )
 from cellstep.verification import BACKOUT
-from tasks import backout, checkout, downgrade, evidence, loadbalancer, puppet, restore, scheduling
+from tasks import backout, checkout, downgrade, evidence, loadbalancer, puppet, restore
 from tasks.loadbalancer import FENCE
 from tasks.monitoring import RESTARTS_AND_ALARMS
 from tasks.services import DAEMONS, RABBITMQ
@@ -93,10 +93,7 @@ def runbook(cloud: Cloud) -> Runbook:
              **site.repository),
         lift("Lift the hold on Puppet automatic software updating", puppet.UPDATES, on=EVERY_NODE, **site.updates),
 
-        save("Note how quarantined compute nodes stand in the services table", scheduling.standing, on=DATABASES,
-             per_node=site.in_quarantine, judge=gates.note_disabled),
-        step("Disable nova-compute of quarantined nodes in the services table, enable it where one was caught up",
-             scheduling.settle, on=DATABASES, per_node=site.scheduling, bystanders=True),
+        *nova.scheduled(site),
 
         step("Check that user requests are still blocked, now that Puppet runs again", loadbalancer.still_fenced,
              on=BALANCERS, when_empty=no_balancer, per_node=site.fenced, section="Check-out tests", **site.fence),

@@ -189,7 +189,7 @@ class JumpHost:
         passage = self._place(target, spare)
         try:
             return passage.through(self._channel(target))
-        except BaseException:
+        except BaseException:  # raised again: the place is free for others
             passage.close()
             raise
 

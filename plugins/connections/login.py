@@ -35,7 +35,7 @@ def login(settings: Settings, connection: SocketLike | None = None) -> Transport
         hostkeys.check(settings, transport.get_remote_server_key())
         _authenticate(transport, settings)
         transport.watch(settings.keepalive_interval)
-    except BaseException:
+    except BaseException:  # raised again: no connection stays that nobody has
         transport.close()
         transport.sock.close()
         raise

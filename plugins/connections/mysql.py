@@ -152,7 +152,7 @@ class Mysql:
                 connection.begin()
             try:
                 yield Transaction(self.where, connection)
-            except BaseException:
+            except BaseException:  # raised again, after the rollback
                 with contextlib.suppress(pymysql.MySQLError, OSError):  # closing it rolls back, too
                     connection.rollback()
                 raise

@@ -30,7 +30,7 @@ def test_a_second_operator_is_refused_with_the_holders_name(reference: Reference
         first = frozen(cloud, Strike("job", 10, "after", deed="freeze"))
         for arguments in (("run", "nova", "--yes"), ("resume", "--yes"), ("holds", "lift", "--yes")):
             refused = cloud.cellstep(*arguments, expect=5)
-            assert f"run nova by root on" in refused.said  # noqa: F541
+            assert "run nova by root on" in refused.said
             assert f"pid {first}" in refused.said.replace("\n", " ")
         cloud.signal(first, signal.SIGCONT)
         assert cloud.wait(first).code == 0, told(cloud, [cloud.wait(first)])

@@ -111,8 +111,8 @@ def test_abandon_refuses_and_takes_just_the_list_that_it_prints(folder: Path, ru
 
 
 def test_abandon_names_an_older_run_that_is_not_finished_either(folder: Path, run: str, journal: Journal):
-    journal.lift_holds("daemons", COMPUTES)
-    journal.lift_holds("puppet", ["c01-n01"])
+    journal.end_hosts("", "", [(host, "changed", "") for host in COMPUTES], lifted="daemons")
+    journal.end_hosts("", "", [(host, "changed", "") for host in ["c01-n01"]], lifted="puppet")
     journal.end_run(journal.begin_run("nova", "r", "d", {"step": "7"}), "stopped", 4)
     said = call(folder, "abandon")
     assert f"run {run} of nova is not finished either (stopped)" in said

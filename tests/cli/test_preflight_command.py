@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Mapping
@@ -18,13 +17,14 @@ from typer.testing import CliRunner
 
 from cellstep.cli import main
 from cellstep.cloud.load import Cloud, load_cloud
-from cellstep.engine.dispatch import Outcome
+from cellstep.engine.dispatch import Dispatcher, Outcome
 from cellstep.preflight import survey as preflight
 from cellstep.preflight.case import NO_GO, WARNING, Case, Finding
 from cellstep.preflight.rules import judge
 from cellstep.preflight.update import satisfied
 from tasks.preflight import DatabaseFacts, Holder, NodeFacts, Requirement, Said, Space
 from tasks.preflight_script import Questions
+from tests.support.folders import lab_folder
 
 ROOT = Path(__file__).parents[2]
 ALL = "GRANT ALL PRIVILEGES ON *.* TO 'x'@'y'"
@@ -35,16 +35,7 @@ Change = Callable[[NodeFacts], NodeFacts]
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """The lab's cloud, without its network namespace."""
-    folder = tmp_path / "cloud"
-    shutil.copytree(ROOT / "inventory" / "lab", folder, ignore=shutil.ignore_patterns("out", "state"))
-    (folder / "password").write_text("secret-of-this-test\n", encoding="utf-8")
-    (folder / "password").chmod(0o600)
-    text = (folder / "cloud.yaml").read_text(encoding="utf-8")
-    text = text.replace("network_namespace: cellstep-lab", "network_namespace: null")
-    text = text.replace("/var/lib/cellstep/labs/lab/secrets/mysql", "password")
-    text = "\n".join(line for line in text.splitlines() if "/labs/lab/ssh/" not in line)
-    (folder / "cloud.yaml").write_text(text + "\n", encoding="utf-8")
-    return folder
+    return lab_folder(tmp_path / "cloud")
 
 
 @pytest.fixture
@@ -338,7 +329,7 @@ def test_requirements_are_met_as_numbers_say(one: list[int], other: list[int]):
 # The command
 
 
-class Nodes:
+class Nodes(Dispatcher):
     """Stands for the dispatcher: each node is healthy but for what the test changes."""
 
     def __init__(self, cloud: Cloud, changes: Mapping[str, Change | Outcome | None]) -> None:

@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -12,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from cellstep.cli.output import reported
-from cellstep.cloud.load import load_cloud
 from cellstep.engine.journal import Journal
+from tests.support.folders import lab_folder
 
 ROOT = Path(__file__).parents[2]
 CELLSTEP = [sys.executable, "-P", "-m", "cellstep"]
@@ -22,22 +21,7 @@ CELLSTEP = [sys.executable, "-P", "-m", "cellstep"]
 @pytest.fixture
 def cloud(tmp_path: Path) -> Path:
     """The lab's cloud folder, with every node at a port of loopback where nobody listens."""
-    folder = tmp_path / "cloud"
-    shutil.copytree(ROOT / "inventory" / "lab", folder, ignore=shutil.ignore_patterns("out", "state"))
-    (folder / "key").write_text("", encoding="utf-8")
-    (folder / "password").write_text("secret-of-this-test\n", encoding="utf-8")
-    (folder / "password").chmod(0o600)
-    text = (folder / "cloud.yaml").read_text(encoding="utf-8")
-    text = text.replace("network_namespace: cellstep-lab", "network_namespace: null")
-    text = text.replace("/var/lib/cellstep/labs/lab/secrets/mysql", "password")
-    text = text.replace("/var/lib/cellstep/labs/lab/ssh/known_hosts", "known_hosts")
-    text = "\n".join(line for line in text.splitlines() if "ssh/id_ed25519" not in line)
-    (folder / "cloud.yaml").write_text(text + "\n", encoding="utf-8")
-    names = [node.name for node in load_cloud(folder).nodes]
-    with (folder / "inventory.yaml").open("a", encoding="utf-8") as file:
-        file.write("\nhosts:\n")
-        file.writelines(f"  {name}: {{address: 127.0.1.{n}, port: 9}}\n" for n, name in enumerate(names, 1))
-    return folder
+    return lab_folder(tmp_path / "cloud")
 
 
 def call(cloud: Path, *arguments: str, expect: int) -> str:

@@ -5,6 +5,7 @@ from collections import Counter
 import pytest
 from nornir.core.task import Result, Task
 
+from cellstep.engine import dispatch
 from cellstep.engine.dispatch import Dispatcher, Errand
 from plugins.connections.errors import CommandTimeout, ConnectionLost, Unreachable
 from tasks.binding import Binding
@@ -146,6 +147,9 @@ def test_a_command_that_fails_after_a_change_is_failed(cloud):
     assert (outcome.state, outcome.detail) == ("failed", "yum update: exit status 1: No space left")
 
 
+LOST = ConnectionLost("c01-n01: the connection broke in mid-command")
+
+
 class Left(Scripted):
     """A node on which something may be under way; what it answers to that question is given."""
 
@@ -175,6 +179,20 @@ def test_unknown_stays_unknown_until_the_node_has_said_that_nothing_is_under_way
     outcome = sent_again(cloud, Left(answer), refuses)
     assert outcome.state == "unknown"
     assert "not known to have ended" in outcome.detail
+
+
+def does(_task: Task) -> Result:
+    return changed(_task, "done")
+
+
+@pytest.mark.parametrize(
+    ("answers", "state"),
+    [([LOST, LOST, ""], "changed"), ([LOST, Unreachable("c01-n01: off")], "changed"), ([LOST, LOST, LOST], "unknown")],
+)
+def test_a_node_that_goes_down_while_it_is_asked_what_is_under_way_is_asked_again(cloud, monkeypatch, answers, state):
+    """As one does in the reboot that a dead controller began; asking it changes nothing."""
+    monkeypatch.setattr(dispatch, "ASK_EVERY_S", 0.0)
+    assert sent_again(cloud, Left(*answers), does).state == state
 
 
 def test_what_fails_after_the_node_has_said_so_is_failed(cloud):

@@ -61,7 +61,7 @@ def test_a_rehearsal_leaves_no_trace(journal: Journal):
     journal.place_holds(run, "nova", "Off", "puppet", {"a": {"enabled": True}})
     copy = Journal.rehearsal(journal.path)
     assert copy.open_holds("puppet") == {"a": {"enabled": True}}
-    copy.lift_holds("puppet", ["a"])
+    copy.end_hosts("", "", [(host, "changed", "") for host in ["a"]], lifted="puppet")
     copy.begin_run("nova", "r", "d", {})
     assert journal.open_holds("puppet") == {"a": {"enabled": True}}
 

@@ -44,7 +44,7 @@ with lock.held(journal, "a test") as holder:
             else:
                 lock.check(holder.token)
             print("done", flush=True)
-        except Exception as error:
+        except Exception as error:  # the test reads its name
             print(type(error).__name__, flush=True)
 """
 

@@ -241,7 +241,7 @@ def test_ctrl_c_drains_and_the_rest_is_still_held(place: Place):
 def test_what_has_changed_since_it_was_shown_is_not_lifted(place: Place):
     place.left(("daemons", STOP, COMPUTES, PRIOR))
     wanted = settling.chosen(place.cloud, place.journal)
-    place.journal.lift_holds("daemons", ["c01-n01"])
+    place.journal.end_hosts("", "", [(host, "changed", "") for host in ["c01-n01"]], lifted="daemons")
     with pytest.raises(UsageError, match="have changed since"):
         settling.lift(place.cloud, runs.Watch(place.shown, Nobody(), place.stopping), wanted)
 

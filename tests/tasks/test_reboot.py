@@ -232,15 +232,18 @@ def test_a_reboot_that_does_not_happen_is_refused_and_not_tried_twice(machine):
     assert ended(machine, 2) == 2
 
 
-def test_a_try_that_was_cut_short_is_taken_up_in_the_middle_of_the_reboot(machine):
-    """The controller died: the node does not answer at first, then is back, with the boot id and kernel of after."""
+@pytest.mark.parametrize(
+    "fails", [[GONE, GONE, LOST], [LOST, GONE], [None, LOST, GONE], [None, None, LOST, GONE, GONE]]
+)
+def test_a_try_that_was_cut_short_is_taken_up_in_the_middle_of_the_reboot(machine, fails):
+    """The controller died: the node goes down at some question, then is back, with the boot id and kernel of after."""
     machine.reboots_by("true")
     with pytest.raises(Refused):
         bound(machine, 0.1)
     assert ended(machine, 1) == 1
     machine.put("kernel", f"{NEW}.x86_64\n")
     machine.put("boot_id", "b2\n")
-    machine.fails = [GONE, GONE, LOST]
+    machine.fails = fails
     assert bound(machine, again=True) == REBOOTED
     assert machine.reboots == 1
 

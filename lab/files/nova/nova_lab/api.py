@@ -176,7 +176,7 @@ class Request(BaseHTTPRequestHandler):
                 ),
             )
             messages.cast(self.broker, "cells", "build", uuid=identifier, target=hints.get("target_cell"))
-        except BaseException:
+        except BaseException:  # raised again: no guest that was never sent off stays in the table
             db.execute(
                 self.database,
                 "UPDATE instances SET deleted = id, deleted_at = UTC_TIMESTAMP(), vm_state = 'error' WHERE uuid = %s",
@@ -200,7 +200,7 @@ class Request(BaseHTTPRequestHandler):
                 (row["uuid"],),
             )
             messages.cast(self.broker, "cells", "delete", uuid=row["uuid"])
-        except BaseException:
+        except BaseException:  # raised again: the task state goes back to what it was
             db.execute(
                 self.database, "UPDATE instances SET task_state = %s WHERE uuid = %s", (row["task_state"], row["uuid"])
             )
@@ -259,7 +259,7 @@ class Listener(Service):
     def work(self):
         while True:
             self.gate()
-            time.sleep(HEARTBEAT_S)
+            time.sleep(HEARTBEAT_S)  # it only reports, at its rate
 
 
 class Api(Listener):

@@ -66,7 +66,7 @@ def sync(config, target):
             log("INFO", "done")
             current = number
             if pause:
-                time.sleep(pause)
+                time.sleep(pause)  # asked for by a test, which kills in the middle
 
 
 def service_list(config):

@@ -213,7 +213,7 @@ def m203(cursor):
             " KEY project_user_quotas_user_id_deleted_idx (project_id, deleted)",
             shadow=True,
         )
-    except Exception:
+    except Exception:  # as the real migration does, and raised again
         run(cursor, "DROP TABLE IF EXISTS project_user_quotas")
         raise
 

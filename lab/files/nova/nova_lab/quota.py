@@ -79,7 +79,7 @@ def reserve(connection, project_id, user_id, deltas):
                 if delta > 0:
                     cursor.execute("UPDATE quota_usages SET reserved = reserved + %s WHERE id = %s", (delta, row["id"]))
         connection.commit()
-    except BaseException:
+    except BaseException:  # raised again: all of it or nothing
         connection.rollback()
         raise
     return made
@@ -101,7 +101,7 @@ def _end(connection, made, *, use):
                 (reservation,),
             )
         connection.commit()
-    except BaseException:
+    except BaseException:  # raised again: all of it or nothing
         connection.rollback()
         raise
 

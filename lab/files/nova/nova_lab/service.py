@@ -108,7 +108,7 @@ class Service:
                 if time.monotonic() > end:
                     self.refuse(f"database server on {place} is unreachable: {error}")
                 self.log.warning("SQL connection to %s failed (%s). Trying again.", place, error)
-                time.sleep(1)
+                time.sleep(1)  # a server that is down tells nobody when it is back
 
     def heartbeat(self):
         self.gate()
@@ -148,9 +148,9 @@ class Service:
             raise  # the message stays with the broker and comes again
         except TryLater as error:
             self.log.warning("%s", error)
-            time.sleep(1)
+            time.sleep(1)  # the message is tried again later, as oslo does
             channel.basic_publish("", delivery.routing_key, body, properties)
-        except Exception:
+        except Exception:  # as nova: logged, and the service goes on with the next message
             self.log.exception("Exception during message handling: %s", message["method"])
         channel.basic_ack(delivery.delivery_tag)
 
@@ -197,7 +197,7 @@ class Service:
                 )
             except pymysql.MySQLError as error:
                 self.log.error("Database error: %s. Trying again in %d seconds.", error, RETRY_S)
-            time.sleep(RETRY_S)
+            time.sleep(RETRY_S)  # the rate of its periodic task
             try:
                 self.gate()
             except pymysql.MySQLError as error:
