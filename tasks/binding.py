@@ -63,6 +63,7 @@ class Binding:
         token: the fencing token of the operator who holds the cloud; it only grows.
         again: the try before has no known end: ask the node what became of it before doing anything.
         still_ours: raises `Fenced` where somebody else has taken the cloud over.
+        tell: takes a line for the operator, while the task runs; of any thread.
         commands: filled with what was sent.
     """
 
@@ -72,6 +73,7 @@ class Binding:
     token: int = 0
     again: bool = False
     still_ours: Callable[[], None] = lambda: None
+    tell: Callable[[str], None] = lambda _line: None
     commands: list[Command] = field(default_factory=list)
 
 

@@ -30,12 +30,25 @@ class Hold:
     lift: HostTask
 
 
+@dataclass(frozen=True)
+class Noted:
+    """What a step says to the operator, and what it found out beside that, for the journal.
+
+    Attributes:
+        words: one line.
+        data: what the step's `keep` takes.
+    """
+
+    words: str
+    data: Any
+
+
 def skipped(task: Any, why: str) -> Result:
     """A result for a node on which there was nothing to do."""
     return Result(host=task.host, result=why, changed=False, skipped=True)
 
 
-def changed(task: Any, what: str) -> Result:
+def changed(task: Any, what: str | Noted) -> Result:
     """A result for a node that was changed (or, in a dry run, would be)."""
     return Result(host=task.host, result=what, changed=True)
 

@@ -140,6 +140,10 @@ class RunDisplay:
         """A finding of a gate, shown below its step's line; in a dry run it is what is so before the steps above."""
         self._findings.append(finding)
 
+    def told(self, node: str, text: str) -> None:
+        """A line of a node's task, at once."""
+        self.console.print(Text(f"        {node}: {text}", style="yellow"))
+
     def _print_finding(self, finding: Finding) -> None:
         mark, colour = ("blocks", "bold red") if finding.blocking else ("finding", "yellow")
         if self.dry_run:

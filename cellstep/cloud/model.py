@@ -103,6 +103,7 @@ Share = Annotated[str, BeforeValidator(_share, json_schema_input_type=int | str)
 Count = Annotated[int, Field(strict=True, ge=1, le=10_000)]
 Mebibytes = Annotated[int, Field(strict=True, ge=0, le=10_000_000)]
 Ratio = Annotated[float, Field(gt=0, le=10, allow_inf_nan=False)]
+Factor = Annotated[float, Field(strict=False, ge=1, le=1000, allow_inf_nan=False)]
 Flag = Annotated[bool, Field(strict=True)]
 
 
@@ -177,6 +178,12 @@ class DatabasesConfig(_Strict):
     )
     names: dict[str, Line] = Field(
         default_factory=dict, description="component to schema name, where it is not the component's own name"
+    )
+    on: dict[str, Word] = Field(
+        default_factory=dict, description="component to the node of its database, where that is not the top cell's"
+    )
+    replicas: dict[Word, Word] = Field(
+        default_factory=dict, description="database node to the node whose replica of it `--replica` asks instead"
     )
 
     @model_validator(mode="after")
@@ -292,6 +299,30 @@ class PreflightConfig(_Strict):
     replica_lag_s: Seconds = Field(default=60, description="seconds that a replica may be behind")
 
 
+class StagingConfig(_Strict):
+    """Where dumps are restored to prove them, and schema changes are rehearsed."""
+
+    on: Word | None = Field(
+        default=None,
+        description="a node with a MySQL server's programs and the new release's commands; if left out each dump is "
+        "proven on its own database node, and nothing is rehearsed",
+    )
+    folder: RemotePath = Field(default="/var/lib/cellstep/staging", description="folder there for scratch servers")
+    commands: dict[str, Annotated[Line, _placeholders("config")]] = Field(
+        default_factory=dict,
+        description="component to the command that changes the copy's schema, in place of the release's; {config} is "
+        "the file with the copy's address",
+    )
+    warn_factor: Factor = Field(default=2, description="a live change that takes so many times as long is told of")
+    stop_factor: Factor = Field(default=10, description="one that takes so many times as long is ended")
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if self.stop_factor < self.warn_factor:
+            raise ValueError("has a stop_factor below its warn_factor; give a larger one")
+        return self
+
+
 class DrainConfig(_Strict):
     """How long to wait until no instance has a task state and the queues are empty."""
 
@@ -339,6 +370,9 @@ class CloudConfig(_Strict):
     databases: DatabasesConfig = Field(default_factory=DatabasesConfig, description="how databases are reached")
     backup_folder: RemotePath = Field(
         default="/var/lib/cellstep/backups", description="folder on each database node that keeps the dumps"
+    )
+    staging: StagingConfig = Field(
+        default_factory=StagingConfig, description="where dumps are proven and schema changes rehearsed"
     )
     fence: FenceConfig = Field(default_factory=FenceConfig, description="how user requests are blocked")
     drain: DrainConfig = Field(default_factory=DrainConfig, description="the wait for rest before daemons are stopped")

@@ -18,7 +18,7 @@ from plugins.runners.bounded import BoundedRunner
 from plugins.runners.pace import Pace
 from tasks.binding import Binding, Command, bind
 from tasks.errors import Fenced
-from tasks.holds import HostTask, changed
+from tasks.holds import HostTask, Noted, changed
 from tasks.jobs import attach
 from tasks.shell import has_changed
 
@@ -68,7 +68,8 @@ def outcome_of(results: MultiResult, commands: Sequence[Command] = ()) -> Outcom
     if error is not None:
         said = str(error) if isinstance(error, OperatorError) else f"{type(error).__name__}: {error}"
         return Outcome("failed", said, commands=sent, fenced=isinstance(error, Fenced))
-    detail = first.result if isinstance(first.result, str) else ""
+    said = first.result.words if isinstance(first.result, Noted) else first.result
+    detail = said if isinstance(said, str) else ""
     if getattr(first, "skipped", False):
         return Outcome("skipped", detail, first.result, sent)
     return Outcome("changed" if first.changed else "ok", detail, first.result, sent)

@@ -3,13 +3,23 @@
 import getpass
 import json
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from cellstep.engine.store import Store, now, plain
 
 
+@dataclass(frozen=True)
+class Record:
+    """What was found out about a database: when (ISO 8601, UTC), by which run ("": none), and what, as JSON values."""
+
+    at: str
+    run: str
+    data: Mapping[str, Any]
+
+
 class Ledgers(Store):
-    """Holds, quarantine, findings and events of a cloud's journal."""
+    """Holds, quarantine, findings, records and events of a cloud's journal."""
 
     # Nodes left out of a run, and the quarantine that outlives it
 
@@ -127,6 +137,31 @@ class Ledgers(Store):
     def findings(self, run: str) -> list[dict[str, Any]]:
         """What the run's gates found: title, blocking, text, overridden."""
         return self._rows("SELECT title, blocking, text, overridden FROM findings WHERE run=? ORDER BY rowid", (run,))
+
+    # Records
+
+    def keep_record(self, kind: str, stage: str, place: str, data: Mapping[str, Any], run: str = "") -> None:
+        """Keep what was found out about a database.
+
+        Args:
+            kind: `backup` (its manifest), `proof` or `rehearsal`.
+            stage: whose stage it is for.
+            place: the database, as `cellstep.cloud.places.Place` is written.
+            data: JSON values.
+            run: the run that found it out.
+        """
+        with self._write() as db:
+            row = (now(), run, kind, stage, place, plain(dict(data)))
+            db.execute("INSERT INTO records (at, run, kind, stage, place, data) VALUES (?, ?, ?, ?, ?, ?)", row)
+
+    def records(self, kind: str, stage: str) -> dict[str, Record]:
+        """The newest record of a kind for each database of a stage."""
+        rows = self._rows(
+            "SELECT place, at, run, data FROM records WHERE id IN"
+            " (SELECT MAX(id) FROM records WHERE kind=? AND stage=? GROUP BY place) ORDER BY place",
+            (kind, stage),
+        )
+        return {row["place"]: Record(row["at"], row["run"], json.loads(row["data"])) for row in rows}
 
     # Events
 

@@ -9,6 +9,8 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from queue import SimpleQueue
 from typing import Any, Literal, Protocol
 
 from cellstep.cloud.nodes import Node
@@ -20,7 +22,7 @@ from cellstep.engine.steps import Finding, Runbook, Step
 from cellstep.errors import CellstepError, Stopped, TakenOver
 from plugins.runners.pace import Pace
 from tasks.binding import Binding
-from tasks.holds import Hold, HostTask
+from tasks.holds import Hold, HostTask, Noted
 
 
 class Interrupted(CellstepError):
@@ -72,6 +74,9 @@ class Display(Protocol):
     def found(self, finding: Finding) -> None:
         """A gate found something."""
 
+    def told(self, node: str, text: str) -> None:
+        """A node's task has something to say while it runs; of any thread."""
+
 
 class Engine:
     """Runs one runbook in one context.
@@ -99,6 +104,7 @@ class Engine:
         self.runbook, self.context, self.dispatcher, self.display = runbook, context, dispatcher, display
         self.confirm, self.still_ours, self.token = confirm, still_ours, token
         self.losses = Losses(context, runbook.may_miss)
+        self._told: SimpleQueue[str] = SimpleQueue()
         # Something may be under way there, sent by this run or an earlier one, of which the end is not known.
         self.uncertain = context.journal.uncertain()
 
@@ -197,8 +203,16 @@ class Engine:
             unknown = rows[node.name]["state"] == "unknown"
             generation = rows[node.name]["generation"] + (not unknown)
             again = unknown or node.name in self.uncertain
-            found[node.name] = Binding(self.context.run, step.title, generation, self.token, again, self.still_ours)
+            tell = partial(self._tell, node.name)
+            found[node.name] = Binding(
+                self.context.run, step.title, generation, self.token, again, self.still_ours, tell
+            )
         return found
+
+    def _tell(self, node: str, text: str) -> None:
+        """Show a node's word at once; the engine's own thread journals it when a node has ended."""
+        self.display.told(node, text)
+        self._told.put(f"{node}: {text}")
 
     def _place(
         self, step: Step, held: Hold, nodes: Sequence[Node], bindings: Mapping[str, Binding]
@@ -260,6 +274,7 @@ class Engine:
             final = {host: came[host] for host in came if half != "first" or came[host].state != "ok"}
             states = [(host, outcome.state, outcome.detail) for host, outcome in final.items()]
             sent = [(host, bindings[host].generation, c) for host, outcome in final.items() for c in outcome.commands]
+            self._keep(step, final)
             if states:
                 journal.end_hosts(run, step.title, states, sent, lifted)
             for host, outcome in final.items():
@@ -270,6 +285,14 @@ class Engine:
 
         errand = Errand(started, ended, bindings, self._pace(step), self.losses.too_many)
         return self.dispatcher.send(task, nodes, arguments, errand)
+
+    def _keep(self, step: Step, outcomes: Mapping[str, Outcome]) -> None:
+        """Journal what nodes' tasks said and found out, before it says that they have ended."""
+        while not self._told.empty():
+            self.context.journal.event(self.context.run, self._told.get())
+        for host, outcome in outcomes.items():
+            if step.keep and isinstance(outcome.result, Noted):
+                step.keep(self.context, host, outcome.result.data)
 
     def _pace(self, step: Step) -> Pace | None:
         if step.judge or self.context.options.dry_run:

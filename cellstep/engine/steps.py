@@ -39,6 +39,7 @@ class Finding:
     blocking: bool
 
 
+Keep = Callable[["Context", str, Any], None]
 Arguments = Callable[["Context", Node], Mapping[str, Any]]
 Judge = Callable[["Context", Mapping[str, Any]], list[Finding]]
 
@@ -61,6 +62,7 @@ class Step:
         at_once: no canary, no growing window: all its nodes at once, as many as workers are free.
         reconnects: its nodes connect to RabbitMQ again: no more begin in a second than the site allows.
         bystanders: also on database nodes of the run's cells that the run otherwise leaves alone.
+        keep: takes what a node's task noted (`tasks.holds.Noted`), before its end is in the journal.
     """
 
     title: str
@@ -76,6 +78,7 @@ class Step:
     at_once: bool = False
     reconnects: bool = False
     bystanders: bool = False
+    keep: Keep | None = None
 
 
 @dataclass(frozen=True)
@@ -110,7 +113,7 @@ class Runbook:
         return hashlib.sha256("\n".join([*lines, *facts]).encode()).hexdigest()[:16]
 
 
-def step(
+def step(  # noqa: PLR0913 - all but two are given by name, in the line of a runbook
     title: str,
     task: HostTask,
     *,
@@ -120,6 +123,7 @@ def step(
     section: str = "",
     at_once: bool = False,
     bystanders: bool = False,
+    keep: Keep | None = None,
     **arguments: Any,
 ) -> Step:
     """A step that does something on each node."""
@@ -128,6 +132,7 @@ def step(
         section=section,
         at_once=at_once,
         bystanders=bystanders,
+        keep=keep,
     )
 
 

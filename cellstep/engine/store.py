@@ -14,7 +14,7 @@ from typing import Any, Self
 
 from cellstep.errors import JournalFailed, TakenOver
 
-VERSION = 2
+VERSION = 3
 """`PRAGMA user_version` of the file; a newer one is of a newer cellstep."""
 
 _SCHEMA = """
@@ -53,6 +53,10 @@ CREATE TABLE IF NOT EXISTS findings (
     overridden TEXT NOT NULL DEFAULT '');
 CREATE TABLE IF NOT EXISTS events (
     id INTEGER PRIMARY KEY, at TEXT NOT NULL, run TEXT NOT NULL, operator TEXT NOT NULL, what TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS records (
+    id INTEGER PRIMARY KEY, at TEXT NOT NULL, run TEXT NOT NULL, kind TEXT NOT NULL, stage TEXT NOT NULL,
+    place TEXT NOT NULL, data TEXT NOT NULL);
+CREATE INDEX IF NOT EXISTS newest_records ON records(kind, stage, place, id);
 CREATE TABLE IF NOT EXISTS fence (one INTEGER PRIMARY KEY CHECK (one = 1), token INTEGER NOT NULL);
 """
 
@@ -106,14 +110,24 @@ class Store:
                 self._db.execute("PRAGMA journal_mode=WAL")
                 self._db.execute("PRAGMA synchronous=FULL")
                 self._bring_up_to_date()
+            elif self._version() < VERSION:  # what an older cellstep's file lacks is empty, in a copy in memory
+                original, self._db = self._db, sqlite3.connect(":memory:", isolation_level=None)
+                with contextlib.closing(original):
+                    original.backup(self._db)
+                self._db.row_factory = sqlite3.Row
+                self._bring_up_to_date()
+
+    def _version(self) -> int:
+        return int(self._db.execute("PRAGMA user_version").fetchone()[0])
 
     def _bring_up_to_date(self) -> None:
-        (version,) = self._db.execute("PRAGMA user_version").fetchone()
+        version = self._version()
         if version > VERSION:
             raise JournalFailed(f"{self.path} was written by a newer cellstep: use that one")
         if version == VERSION:
             return
-        old = self._db.execute("SELECT 1 FROM sqlite_master WHERE name='runs'").fetchone()
+        # A file of the first version has no number.
+        old = version == 0 and self._db.execute("SELECT 1 FROM sqlite_master WHERE name='runs'").fetchone()
         script = (_FROM_VERSION_1 if old else "") + _SCHEMA
         self._db.executescript(f"BEGIN IMMEDIATE;{script}PRAGMA user_version={VERSION};COMMIT;")
 

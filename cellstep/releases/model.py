@@ -44,14 +44,31 @@ class ServiceFact(_Strict):
 
 
 class SchemaFact(_Strict):
-    """One database: its row in migrate_version, the versions an upgrade may start from, the version it ends at."""
+    """One database: its row in migrate_version, the versions an upgrade may start from, the version it ends at.
+
+    Attributes:
+        name: of the database, where the site gives it no other.
+        repository_id: its row in `migrate_version`.
+        start: the versions that an upgrade may start from.
+        head: the version that the release's packages bring it to.
+        heads: the version of the component's packages from which on the head is another, to that head.
+        sync: the command that changes the schema.
+        version: the command that prints its version, "" where the component has none.
+        per_cell: every cell has one; else there is one, in the top cell.
+        rehearse: the command that changes a copy of it, whose address is in the file {config}.
+        config: the text of that file; {url} is the address, as SQLAlchemy takes it.
+    """
 
     name: str
     repository_id: str
     start: tuple[int, ...]
     head: int
+    heads: dict[str, int] = Field(default_factory=dict)
     sync: str
     version: str
+    per_cell: bool = False
+    rehearse: str = ""
+    config: str = ""
 
 
 class Component(_Strict):
