@@ -1,6 +1,7 @@
 """A cloud's folder, read and checked as a whole: cloud.yaml, its inventory and its release."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from nornir.core.inventory import Host, Inventory
@@ -111,16 +112,30 @@ def _inventory(config: CloudConfig | None, directory: Path, faults: list[str]) -
 
 def _check_places(cloud: Cloud, document: Document) -> None:
     """The nodes that cloud.yaml names must be there."""
-    on = cloud.config.repository.promote.on
+    config = cloud.config
     names = [node.name for node in cloud.nodes]
-    if on not in names and not document.wrong_in(("repository",)):
-        hint = did_you_mean(on, names, "nodes")
-        document.fault(("repository", "promote", "on"), f"repository.promote.on: there is no node '{on}'{hint}")
+    servers = [node.name for node in cloud.nodes if "database" in node.roles]
+    replicas = [node.name for node in cloud.nodes if "replica" in node.roles]
+    _check_node(document, ("repository", "promote", "on"), config.repository.promote.on, names)
+    if config.staging.on is not None:
+        _check_node(document, ("staging", "on"), config.staging.on, names)
+    for component, name in config.databases.on.items():
+        _check_node(document, ("databases", "on", component), name, servers, "database node")
+    for name, replica in config.databases.replicas.items():
+        _check_node(document, ("databases", "replicas"), name, servers, "database node")
+        _check_node(document, ("databases", "replicas", name), replica, replicas, "node with the role `replica`")
     for place, entry in enumerate(cloud.config.checkout.commands):
         try:
             select(cloud, entry.on)
         except UsageError as error:
             document.fault(("checkout", "commands", place, "on"), f"checkout.commands: {error}")
+
+
+def _check_node(
+    document: Document, place: tuple[str, ...], name: str, names: Sequence[str], kind: str = "node"
+) -> None:
+    if name not in names and not document.wrong_in(place[:1]):
+        document.fault(place, f"{'.'.join(place)}: there is no {kind} '{name}'{did_you_mean(name, names, 'nodes')}")
 
 
 def _if_there(path: Path) -> Path | None:

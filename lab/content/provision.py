@@ -24,6 +24,13 @@ GRANT ALL ON *.* TO 'cellstep'@'localhost' WITH GRANT OPTION;
 GRANT ALL ON *.* TO 'cellstep'@'127.0.0.1' WITH GRANT OPTION;
 """
 
+# The staging node: Havana's own nova-manage beside all else, in a root of its own, where no service finds it.
+_STAGING = """\
+mkdir -p /opt/havana
+cd /srv/repositories/havana
+rpm -i --root /opt/havana --nodeps --noscripts --nosignature python-nova-2*.rpm openstack-nova-common-2*.rpm
+"""
+
 
 def provision(lab: LabHandle) -> None:
     """Bring the lab's cloud into being on Grizzly; returns when every service reports.
@@ -75,6 +82,8 @@ def _first(lab: LabHandle, host: HostSpec) -> None:
     if "loadbalancer" in host.roles:
         script.append(settings.write("/etc/haproxy/haproxy.cfg", settings.haproxy_cfg(lab.spec)))
         script.append("chkconfig haproxy on\nsystemctl start --no-block haproxy\n")
+    if host == settings.infrastructure(lab.spec, "top"):
+        script.append(_STAGING)
     script.append(settings.write("/etc/yum.repos.d/grizzly.repo", settings.GRIZZLY_REPOSITORY))
     tier = settings.tier(host)
     packages = [*settings.EVERYWHERE, *(settings.PACKAGES[tier] if tier else ())]

@@ -59,6 +59,7 @@ class Recorder:
 
     ended: list[tuple[str, dict[str, int], str]] = field(default_factory=list)
     findings: list[Any] = field(default_factory=list)
+    heard: list[tuple[str, str]] = field(default_factory=list)
 
     def step_begins(self, number: int, total: int, step: Step, nodes: Any) -> None: ...
 
@@ -67,6 +68,9 @@ class Recorder:
     def step_ended(self, step: Step, counts: Mapping[str, int], seconds: float, note: str) -> None:
         assert seconds >= 0
         self.ended.append((step.title, dict(counts), note))
+
+    def told(self, node: str, text: str) -> None:
+        self.heard.append((node, text))
 
     def found(self, finding: Any) -> None:
         self.findings.append(finding)
@@ -82,10 +86,11 @@ class Rehearsal:
     folder: Path
     options: Options = field(default_factory=Options)
     confirmed: bool = True
+    dispatcher: ScriptedDispatcher = field(init=False)
 
     def go(self, steps: Iterable[Step], script: Script, stopping: threading.Event | None = None) -> "Went":
         runbook = Runbook("nova", tuple(steps), may_miss=lambda node: node.tier == "compute")
-        dispatcher = ScriptedDispatcher(script, stopping or threading.Event())
+        dispatcher = self.dispatcher = ScriptedDispatcher(script, stopping or threading.Event())
         context = Context(self.cloud, self.journal, self.run, "nova", self.folder, self.cloud.nodes, self.options)
         recorder = Recorder()
         went = Went(dispatcher, recorder, context)

@@ -103,3 +103,30 @@ def test_resume_finds_the_run_that_is_not_complete_behind_newer_ones(journal: Jo
     assert last.id == stopped
     journal.supersede_runs("nova")
     assert journal.unfinished_run() is None
+
+
+def test_the_newest_record_of_each_database_counts(journal: Journal):
+    for rows in (1, 2):
+        journal.keep_record("backup", "nova", "top-infra01/nova", {"rows": rows}, "run-1")
+    journal.keep_record("backup", "cinder", "top-infra01/cinder", {"rows": 3})
+    journal.keep_record("proof", "nova", "top-infra01/nova", {"rows": 4})
+    found = journal.records("backup", "nova")
+    assert [(place, record.run, record.data) for place, record in found.items()] == [
+        ("top-infra01/nova", "run-1", {"rows": 2})
+    ]
+
+
+def test_a_file_of_an_older_version_can_be_read_without_being_changed(journal: Journal):
+    run = journal.begin_run("nova", "r", "d", {})
+    journal._db.executescript("DROP TABLE records; PRAGMA user_version=2; PRAGMA wal_checkpoint(TRUNCATE)")
+    journal.close()
+    before = journal.path.read_bytes()
+    read = Journal(journal.path, read_only=True)
+    last = read.last_run()
+    assert last is not None
+    assert (last.id, read.records("backup", "nova")) == (run, {})
+    read.close()
+    assert journal.path.read_bytes() == before
+    again = Journal(journal.path)
+    again.keep_record("backup", "nova", "a/nova", {})
+    assert list(again.records("backup", "nova")) == ["a/nova"]

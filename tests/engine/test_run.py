@@ -14,7 +14,7 @@ from cellstep.engine.run import Interrupted, account
 from cellstep.engine.steps import Finding, Nodes, Runbook, gate, hold, lift, save, step
 from cellstep.errors import CellstepError, Stopped, TakenOver
 from tasks.binding import Command
-from tasks.holds import Hold
+from tasks.holds import Hold, Noted
 from tests.engine.conftest import COMPUTES, EVERYBODY, Rehearsal
 
 OK = Outcome("ok", "", "answer")
@@ -457,3 +457,32 @@ def test_a_gate_that_was_answered_no_is_asked_again_and_one_answered_yes_is_not(
     assert again.error is None
     assert [crossing.step.title for crossing in again.asked] == ["Gate"]
     assert rehearsal.go(steps, all_ok).asked == []
+
+
+def test_what_a_task_notes_is_kept_before_its_end_and_what_it_says_is_shown_and_journalled(rehearsal: Rehearsal, cloud):
+    kept = []
+
+    def keep(context, host, data):
+        row = next(row for row in context.journal.hosts(context.run) if row["host"] == host)
+        assert row["state"] == "unknown"
+        kept.append((host, data))
+
+    def script(_task, host, _arguments):
+        went_on = Outcome("changed", "did it", Noted("did it", {"host": host}))
+        return went_on if host != cloud.nodes[1].name else OK
+
+    rehearsal.go([step("One", first, on=EVERYBODY, keep=keep)], script)
+    names = [node.name for node in cloud.nodes]
+    assert kept == [(name, {"host": name}) for name in names if name != names[1]]
+
+
+def test_a_word_of_a_task_is_shown_at_once_and_journalled(rehearsal: Rehearsal, cloud):
+    def script(_task, host, _arguments):
+        rehearsal.dispatcher.bound["first", host].tell("slow")
+        return OK
+
+    shown = rehearsal.go([step("One", first, on=EVERYBODY)], script).shown
+    names = [node.name for node in cloud.nodes]
+    assert shown.heard == [(name, "slow") for name in names]
+    said = [event["what"] for event in rehearsal.journal.events(rehearsal.run)]
+    assert said == [f"{name}: slow" for name in names]

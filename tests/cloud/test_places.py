@@ -1,0 +1,71 @@
+"""Where the databases of a component are, by the release and by cloud.yaml."""
+
+from pathlib import Path
+
+import pytest
+
+from cellstep.cloud.load import load_cloud
+from cellstep.cloud.places import places
+from cellstep.errors import ConfigurationError, UsageError
+from tests.support.folders import lab_folder
+
+CLOUD = """
+name: small
+release: grizzly-havana
+repository: {name: havana, promote: {on: c01-ctl01, command: "true"}}
+databases: {names: {nova: nova_grizzly}%s}
+"""
+INVENTORY = """
+top:
+  data_centre: here
+  roles: {controller: top-api01%s}
+cells:
+  cell01:
+    data_centre: here
+    roles: {controller: c01-ctl01, database: "c01-db[01-02]", compute: c01-n01}
+"""
+
+
+def small(folder: Path, databases: str = "", top: str = ""):
+    folder.mkdir()
+    (folder / "cloud.yaml").write_text(CLOUD % databases)
+    (folder / "inventory.yaml").write_text(INVENTORY % top)
+    return load_cloud(folder)
+
+
+def test_nova_has_one_in_every_cell(tmp_path):
+    cloud = load_cloud(lab_folder(tmp_path / "cloud"))
+    assert list(map(str, places(cloud, "nova"))) == ["top-infra01/nova", "c01-ctl01/nova", "c02-ctl01/nova"]
+
+
+def test_a_cell_with_two_servers_has_its_database_on_the_first(tmp_path):
+    cloud = small(tmp_path / "cloud", top=", database: top-db01")
+    assert list(map(str, places(cloud, "nova"))) == ["top-db01/nova_grizzly", "c01-db01/nova_grizzly"]
+
+
+def test_cloud_yaml_may_name_the_node(tmp_path):
+    cloud = small(tmp_path / "cloud", ", on: {nova: c01-db02}")
+    assert list(map(str, places(cloud, "nova"))) == ["c01-db02/nova_grizzly"]
+
+
+@pytest.mark.parametrize(
+    ("databases", "said"),
+    [
+        (", on: {nova: c01-n01}", "databases.on.nova: there is no database node 'c01-n01'"),
+        (
+            ", replicas: {c01-db01: c01-db02}",
+            "databases.replicas.c01-db01: there is no node with the role `replica` 'c01-db02'",
+        ),
+        (", replicas: {c01-n01: c01-db02}", "databases.replicas: there is no database node 'c01-n01'"),
+    ],
+)
+def test_cloud_yaml_is_refused_when_it_names_nodes_that_cannot_be_meant(tmp_path, databases, said):
+    with pytest.raises(ConfigurationError) as caught:
+        small(tmp_path / "cloud", databases)
+    assert said in str(caught.value)
+
+
+def test_a_component_without_a_database_is_refused_with_those_that_have_one(tmp_path):
+    cloud = small(tmp_path / "cloud")
+    with pytest.raises(UsageError, match=r"no component “clients” with a database; there are: nova"):
+        places(cloud, "clients")
