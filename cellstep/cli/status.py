@@ -2,13 +2,15 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
-from typing import Any
+from typing import Annotated, Any
 
+import typer
 from rich.text import Text
 
 from cellstep import standing
 from cellstep.cli.display import COLOURS, TROUBLE
 from cellstep.cli.folding import groups_of, names, shown
+from cellstep.cli.node import print_nodes
 from cellstep.cli.options import CloudOption, JsonOption, open_cloud
 from cellstep.cli.output import console, print_json
 from cellstep.cloud.load import Cloud
@@ -21,7 +23,13 @@ TROUBLED_STEPS_SHOWN = 3
 """Of how many steps, the last ones, the messages of nodes are shown."""
 
 
-def status(cloud: CloudOption = None, as_json: JsonOption = False) -> None:
+def status(
+    cloud: CloudOption = None,
+    node: Annotated[
+        str, typer.Option("--node", metavar="NODES", help="What the run did to these nodes, with what they said.")
+    ] = "",
+    as_json: JsonOption = False,
+) -> None:
     """Show the run that is not complete, or else the last one: how far it is, what it holds and found. Asks no node."""
     loaded = open_cloud(cloud)
     journal = standing.look(loaded)
@@ -31,6 +39,9 @@ def status(cloud: CloudOption = None, as_json: JsonOption = False) -> None:
             print_json({"cloud": loaded.config.name, "run": None})
         else:
             console.print("no run yet")
+        return
+    if node:
+        print_nodes(loaded, journal, run, node, as_json=as_json)
         return
     stands = standing.of(loaded, journal, run)
     if as_json:

@@ -19,9 +19,10 @@ from cellstep.engine.dispatch import Outcome
 from cellstep.engine.journal import Journal
 from cellstep.engine.lock import Holder
 from cellstep.engine.run import Crossing
-from cellstep.errors import JournalFailed
+from cellstep.errors import JournalFailed, UsageError
 from cellstep.stages import runbook_of
 from plugins.inventory.ranges import expand, split
+from tasks.binding import Command
 from tests.support.folders import lab_folder
 
 COMPUTES = ["c01-n01", "c01-n02", "c02-n01", "c02-n02"]
@@ -336,3 +337,24 @@ def test_a_holder_elsewhere_is_never_taken_for_frozen():
     assert not Holder("me", "another-machine", os.getpid(), "now", "run nova", 1).frozen()
     assert not Holder("me", socket.gethostname(), os.getpid(), "now", "run nova", 1).frozen()
     assert not Holder("me", socket.gethostname(), 2**22 + 1, "now", "run nova", 1).frozen()
+
+
+def test_what_a_run_did_to_a_node_is_shown_with_what_the_node_said(folder: Path, journal: Journal):
+    run = journal.begin_run("nova", "r", "d", {})
+    journal.begin_step(run, 1, UPDATE, [("cell01", "c01-n01"), ("cell01", "c01-n02")])
+    journal.start_hosts(run, UPDATE, {"c01-n01": 1, "c01-n02": 1})
+    printed = "".join(f"line {number}\n" for number in range(40)) + "No space left on device\n"
+    command = Command.of("yum update", 1, 12.34, printed)
+    journal.end_hosts(run, UPDATE, [("c01-n01", "failed", "yum update: exit status 1")], [("c01-n01", 1, command)])
+    said = call(folder, "status", "--node", "c01-n[01-02]")
+    assert "c01-n01 in run" in said
+    assert f"{UPDATE}  failed" in said
+    assert f"$ yum update: exit status 1, 12.3 s, {len(printed)} bytes, SHA-256 {command.sha256[:12]}" in said
+    assert "      No space left on device" in said
+    assert "line 5\n" not in said
+    assert f"{UPDATE}  unknown" in said
+    found = json.loads(call(folder, "status", "--node", "c01-n01", "--json"))
+    (only,) = found["nodes"]["c01-n01"]
+    assert (only["state"], only["commands"][0]["head"]) == ("failed", printed)
+    with pytest.raises(UsageError, match="neither a node nor a group"):
+        call(folder, "status", "--node", "c09")
