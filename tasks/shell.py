@@ -33,6 +33,7 @@ def sh(
     timeout: float | None = None,
     ok: tuple[int, ...] | None = (0,),
     sink: BinaryIO | None = None,
+    source: BinaryIO | None = None,
 ) -> CommandResult:
     """Run a bash script on the task's node.
 
@@ -44,13 +45,15 @@ def sh(
         timeout: seconds; the connection's own command timeout when None.
         ok: the exit statuses that are taken; None takes any.
         sink: where standard output goes, instead of into the result.
+        source: what the script reads after `stdin`.
 
     Raises:
         CommandFailed: another exit status.
         plugins.connections.errors.TransportError: the node could not be asked, or did not answer.
     """
     connection: Ssh = task.host.get_connection("cellstep_ssh", task.nornir.config)
-    return taken(connection.run(script, stdin=stdin, timeout=timeout, sink=sink), what or first_line(script), ok)
+    result = connection.run(script, stdin=stdin, timeout=timeout, sink=sink, source=source)
+    return taken(result, what or first_line(script), ok)
 
 
 def change(
@@ -61,6 +64,7 @@ def change(
     stdin: str = "",
     timeout: float | None = None,
     ok: tuple[int, ...] | None = (0,),
+    source: BinaryIO | None = None,
 ) -> CommandResult:
     """As `sh`, for a script that changes the node: refuses to send it in a dry run, whatever its caller forgot.
 
@@ -76,15 +80,23 @@ def change(
     binding = binding_of(task)
     with changing(task, what):
         if binding is None:
-            return sh(task, script, what=what, stdin=stdin, timeout=timeout, ok=ok)
+            return sh(task, script, what=what, stdin=stdin, timeout=timeout, ok=ok, source=source)
         # The shell that holds the lock must outlive the script, which gets none of its files: a daemon would keep them.
         body = f"guard\nbusy\nunlock\nbash -c {shlex.quote(script)} 8>&-\nexit $?"
-        result = guarded(task, binding, body, stdin=stdin, timeout=timeout)
+        result = guarded(task, binding, body, stdin=stdin, timeout=timeout, source=source)
     binding.commands.append(Command.of(what, result.exit_status, result.seconds, result.stdout + result.stderr))
     return taken(result, what, ok)
 
 
-def guarded(task: Task, binding: Binding, body: str, *, stdin: str = "", timeout: float | None = None) -> CommandResult:
+def guarded(
+    task: Task,
+    binding: Binding,
+    body: str,
+    *,
+    stdin: str = "",
+    timeout: float | None = None,
+    source: BinaryIO | None = None,
+) -> CommandResult:
     """Send a script that calls the functions of `guard.sh`, and tell its refusals from other exit statuses.
 
     Raises:
@@ -93,7 +105,7 @@ def guarded(task: Task, binding: Binding, body: str, *, stdin: str = "", timeout
     """
     binding.still_ours()
     script = f"root={shlex.quote(ROOT)} token={binding.token:d}\n{GUARD}\n{body}"
-    result = sh(task, script, stdin=stdin, timeout=timeout, ok=None)
+    result = sh(task, script, stdin=stdin, timeout=timeout, ok=None, source=source)
     last = result.stderr.rstrip().rpartition("\n")[2]
     if last.startswith(MARK) and result.exit_status in (FENCED, TROUBLE):
         kind = Fenced if result.exit_status == FENCED else Refused

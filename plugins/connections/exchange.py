@@ -36,17 +36,21 @@ class Exchange:
         channel: a new session channel.
         stdin: fed as the command takes it, then closed.
         sink: gets stdout as it comes; else it is kept.
+        source: fed after `stdin`, read as the command takes it.
 
     Attributes:
         stderr: what came.
         stdout: what came, without a sink.
     """
 
-    def __init__(self, channel: paramiko.Channel, stdin: bytes, sink: BinaryIO | None = None) -> None:
+    def __init__(
+        self, channel: paramiko.Channel, stdin: bytes, sink: BinaryIO | None = None, source: BinaryIO | None = None
+    ) -> None:
         self.stdout: list[bytes] = []
         self.stderr: list[bytes] = []
         self._channel = channel
         self._rest = stdin
+        self._source = source
         self._sent = 0
         self._fed = False
         self._write = sink.write if sink is not None else self.stdout.append
@@ -82,6 +86,11 @@ class Exchange:
             # Room for more stdin does not ring, nor does a status whose output stays open: look now and then.
             self._bell.wait(min(left(), 0.5 if self._fed else 0.01))
 
+    def _read_on(self) -> bool:
+        """Take the next piece of the source; whether there was one."""
+        self._rest, self._sent = self._source.read(CHUNK) if self._source is not None else b"", 0
+        return bool(self._rest)
+
     def _drain(self) -> bool:
         """Take what has come; whether there was anything."""
         channel, moved = self._channel, False
@@ -96,7 +105,7 @@ class Exchange:
     def _feed(self) -> None:
         """Send as much of stdin as there is room for, and close it after the last."""
         try:
-            while self._sent < len(self._rest):
+            while self._sent < len(self._rest) or self._read_on():
                 sent = self._channel.send(self._rest[self._sent : self._sent + CHUNK])
                 if not sent:
                     self._fed = True

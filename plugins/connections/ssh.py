@@ -92,7 +92,13 @@ class Ssh:
         return transport is not None and transport.is_active()
 
     def run(
-        self, command: str, *, stdin: str = "", timeout: float | None = None, sink: BinaryIO | None = None
+        self,
+        command: str,
+        *,
+        stdin: str = "",
+        timeout: float | None = None,
+        sink: BinaryIO | None = None,
+        source: BinaryIO | None = None,
     ) -> CommandResult:
         """Run a command under `bash -c` on the host (under sudo if so configured), and wait for its end.
 
@@ -102,6 +108,7 @@ class Ssh:
             timeout: seconds; by default the connection's command_timeout. The host itself ends the command
                 two seconds after it (coreutils' `timeout`), also when the connection is lost before that.
             sink: gets stdout as it comes, instead of the result.
+            source: fed to the command after stdin, as it takes it; read once, from where it stands.
 
         Raises:
             Unreachable: nothing was sent.
@@ -115,7 +122,7 @@ class Ssh:
                 lambda transport: transport.open_session(timeout=self._opening_s), "for a command", SESSION_PATIENCE_S
             )
             started, left = time.monotonic(), deadline_in(timeout)
-            exchange = Exchange(channel, stdin.encode(), sink)
+            exchange = Exchange(channel, stdin.encode(), sink, source)
             try:
                 self._start(transport, channel, line)
                 exchange.finish(left)

@@ -67,7 +67,13 @@ class ScriptedSsh:
         self.world, self.name = world, name
 
     def run(
-        self, command: str, *, stdin: str = "", timeout: float | None = None, sink: BinaryIO | None = None
+        self,
+        command: str,
+        *,
+        stdin: str = "",
+        timeout: float | None = None,
+        sink: BinaryIO | None = None,
+        source: BinaryIO | None = None,
     ) -> CommandResult:
         """Run a command in the host's bash."""
         timeout = 60.0 if timeout is None else timeout
@@ -84,7 +90,8 @@ class ScriptedSsh:
         self.world.strike.sent()
         lost_after = self.world.strike.lost_after()
         try:
-            out, err = process.communicate(stdin.encode(), timeout if lost_after is None else lost_after)
+            given = stdin.encode() + (source.read() if source is not None else b"")
+            out, err = process.communicate(given, timeout if lost_after is None else lost_after)
         except subprocess.TimeoutExpired:
             # It runs on, as under sshd; only nobody listens to it any more.
             if lost_after is None:

@@ -64,6 +64,19 @@ def test_stdin_ends_even_when_it_is_empty(ssh: Ssh) -> None:
     assert ssh.run("cat; echo end", timeout=10).stdout == "end\n"
 
 
+def test_a_source_is_fed_after_stdin_whatever_its_bytes(ssh: Ssh) -> None:
+    content = bytes(range(256)) * 40_000
+    result = ssh.run(
+        "read -r line; echo $line; sha256sum; echo end", stdin="first\n", source=io.BytesIO(content), timeout=60
+    )
+    assert result.stdout.split() == ["first", hashlib.sha256(content).hexdigest(), "-", "end"]
+    assert ssh.run("wc -c", source=io.BytesIO(b"")).stdout == "0\n"
+
+
+def test_a_source_may_be_left_unread(ssh: Ssh) -> None:
+    assert ssh.run("exec <&-; exit 7", source=io.BytesIO(bytes(10_000_000)), timeout=20).exit_status == 7
+
+
 def test_a_command_may_leave_its_stdin_unread(ssh: Ssh) -> None:
     result = ssh.run("exec <&-; exit 7", stdin="x" * 10_000_000, timeout=20)
     assert result.exit_status == 7

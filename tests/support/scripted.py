@@ -34,9 +34,17 @@ class _Node:
         self.closed = 0
 
     def run(
-        self, command: str, *, stdin: str = "", timeout: float | None = None, sink: BinaryIO | None = None
+        self,
+        command: str,
+        *,
+        stdin: str = "",
+        timeout: float | None = None,
+        sink: BinaryIO | None = None,
+        source: BinaryIO | None = None,
     ) -> CommandResult:
         self.sent.append(command)
+        if source is not None:
+            stdin += source.read().decode("utf-8", "surrogateescape")
         result = self.answer(command, stdin, timeout)
         if sink is None:
             return result
@@ -107,7 +115,7 @@ class Bash(_Node):
     def answer(self, command: str, stdin: str, timeout: float | None) -> CommandResult:
         done = subprocess.run(
             ["bash", "-c", command],
-            input=stdin.encode(),
+            input=stdin.encode("utf-8", "surrogateescape"),
             capture_output=True,
             check=False,
             timeout=min(timeout or 20.0, 20.0),
