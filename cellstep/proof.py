@@ -62,6 +62,16 @@ def of_run(context: Context, dispatcher: Dispatcher) -> Report:
     return _write(_About.run_of(context), context.nodes, answers, context.journal, wanted, quarantined)
 
 
+def of_tables(context: Context, tables: "Mapping[str, pd.DataFrame]") -> Report:
+    """Write the tables of a run that is not verified, and the table of its nodes."""
+    journal, run = context.journal, context.run
+    made = {**tables, "hosts": reporting.hosts_table(journal.hosts(run))}
+    past = overridden(journal, run)
+    folder = _files(_About.run_of(context), made, past)
+    held = journal.all_open_holds()
+    return Report(made, folder, dict(context.left_out), reporting.compliant(made), context.cloud, held, {}, past)
+
+
 def of_early_end(context: Context) -> None:
     """A run that stopped leaves the table of its nodes all the same."""
     journal, run = context.journal, context.run

@@ -301,7 +301,10 @@ def _carry_through(
             if len(steps) == len(runbook.steps):
                 _refuse_open_holds(context)
                 journal.release(run, context.stage, [node.name for node in context.present()])
-            report = proof.of_run(context, dispatcher) if len(steps) > 1 else None
+            if runbook.report:
+                report = proof.of_tables(context, runbook.report(context))
+            elif len(steps) > 1:
+                report = proof.of_run(context, dispatcher)
     except BaseException as error:  # also a second Ctrl-C: the journal says why the run ended
         if not dry_run:
             _end_early(context, error, watch.stopping)

@@ -33,8 +33,8 @@ BACKOUT = "-backout"
 
 
 def component_of(stage: str) -> str:
-    """The component of a stage, or of the stage that goes back from it."""
-    return stage.removesuffix(BACKOUT)
+    """The component of a stage, of the one that goes back from it, or of one that prepares it."""
+    return stage.partition("-")[0]
 
 
 @dataclass

@@ -91,11 +91,11 @@ class Cloud:
 
     def heading(self, stage: str) -> str:
         """A stage in words: `Nova, Grizzly to Havana: lab`; a back-out goes the other way."""
-        component, _, back = stage.partition("-")
+        component, _, kind = stage.partition("-")
         here, there = self.release.source.capitalize(), self.release.target.capitalize()
-        if back:
+        if kind == "backout":
             return f"{component.capitalize()} back-out, {there} to {here}: {self.config.name}"
-        return f"{component.capitalize()}, {here} to {there}: {self.config.name}"
+        return f"{component.capitalize()}{f' {kind}' if kind else ''}, {here} to {there}: {self.config.name}"
 
     def database(self, component: str) -> str:
         """The schema that a component's tables are in."""

@@ -12,6 +12,8 @@ from cellstep.cloud.nodes import Node
 from tasks.holds import Hold, HostTask
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from cellstep.engine.context import Context
 
 Kind = Literal["do", "hold", "lift", "save", "gate"]
@@ -91,6 +93,7 @@ class Runbook:
         may_miss: a node that fails or cannot be reached does not stop the run where this is true, within the budgets.
         way_back: what undoes the run up to its point of no return, in words; "" where nothing does.
         facts: what it brings its nodes to, by name: the versions of packages and schemas. They are part of the plan.
+        report: makes the tables of its report where that is no verification of a stage.
     """
 
     stage: str
@@ -98,6 +101,7 @@ class Runbook:
     may_miss: Callable[[Node], bool]
     way_back: str = ""
     facts: Mapping[str, str] = field(default_factory=dict)
+    report: "Callable[[Context], Mapping[str, pd.DataFrame]] | None" = None
 
     def __post_init__(self) -> None:
         """Refuse two steps of one title: the journal could not tell them apart."""
