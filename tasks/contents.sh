@@ -16,13 +16,13 @@ SELECT CONCAT('SELECT ', QUOTE(t.table_name), ', COUNT(*), COALESCE(SUM(IFNULL(C
       WHEN c.data_type IN ('tinyint', 'smallint', 'mediumint', 'int', 'bigint', 'decimal',
         'date', 'time', 'datetime', 'timestamp', 'year') THEN 'IFNULL(?, ''N''), '','''
       WHEN c.data_type IN ('char', 'varchar', 'binary', 'varbinary', 'enum', 'set')
-        THEN 'IFNULL(CONCAT(LENGTH(?), '':'', CAST(? AS BINARY)), ''N'')'
+        THEN 'IF(? IS NULL, ''N'', CONCAT(LENGTH(?), '':'', CAST(? AS BINARY)))'
       WHEN c.data_type = 'bit' THEN 'IFNULL(? + 0, ''N''), '','''
       WHEN c.data_type IN ('float', 'double') THEN CONCAT(
-        'IFNULL(CONCAT(IF(LEFT(CAST(? AS CHAR), 1) = ''-'', ''-'', ''''), TRIM(BOTH ''0'' FROM #), ''e'',',
+        'IF(? IS NULL, ''N'', CONCAT(IF(LEFT(CAST(? AS CHAR), 1) = ''-'', ''-'', ''''), TRIM(BOTH ''0'' FROM #), ''e'',',
         ' LOCATE(''.'', CONCAT(REPLACE(SUBSTRING_INDEX(CAST(? AS CHAR), ''e'', 1), ''-'', ''''), ''.''))',
         ' - LENGTH(#) + LENGTH(TRIM(LEADING ''0'' FROM #)) + IF(LOCATE(''e'', CAST(? AS CHAR)),',
-        ' CAST(SUBSTRING_INDEX(CAST(? AS CHAR), ''e'', -1) AS SIGNED), 0)), ''N''), '',''')
+        ' CAST(SUBSTRING_INDEX(CAST(? AS CHAR), ''e'', -1) AS SIGNED), 0))), '',''')
       ELSE 'IFNULL(MD5(?), ''N''), '','''
     END,
     '#', 'REPLACE(REPLACE(SUBSTRING_INDEX(CAST(? AS CHAR), ''e'', 1), ''-'', ''''), ''.'', '''')'),
