@@ -13,6 +13,7 @@ from cellstep.cli.exec import exec_
 from cellstep.cli.holds import abandon
 from cellstep.cli.holds import app as holds_app
 from cellstep.cli.inventory import inventory
+from cellstep.cli.keystone import app as keystone_app
 from cellstep.cli.lock import app as lock_app
 from cellstep.cli.output import reported
 from cellstep.cli.status import status
@@ -56,6 +57,7 @@ app.command(rich_help_panel=UPGRADE)(abandon)
 app.add_typer(lock_app, name="lock", rich_help_panel=UPGRADE)
 app.command(rich_help_panel=UPGRADE)(verify.verify)
 app.add_typer(quota.app, name="quota", rich_help_panel=UPGRADE)
+app.add_typer(keystone_app, name="keystone", rich_help_panel=UPGRADE)
 app.command(rich_help_panel=LOOK)(inventory)
 app.add_typer(config_app, name="config", rich_help_panel=LOOK)
 app.command(name="exec", rich_help_panel=LOOK)(exec_)
