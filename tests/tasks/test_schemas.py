@@ -15,10 +15,10 @@ NAMES = st.one_of(
     st.text(st.characters(codec="utf-8"), min_size=1, max_size=6),
 )
 TYPES = st.sampled_from(
-    (
-        "int|tinyint(1)|varchar(255)|int unsigned|text|datetime|timestamp|decimal(10,2)|enum('owner','admin')|"
-        "enum('it''s',' not null default ','(',')')|set('a\nb','c\\d')"
-    ).split("|")
+    [
+        *("int", "tinyint(1)", "varchar(255)", "int unsigned", "text", "datetime", "timestamp", "decimal(10,2)"),
+        *("enum('owner','admin')", "enum('it''s',' not null default ','(',')')", "set('a\nb','c\\d')"),
+    ]
 )
 DEFAULTS = st.one_of(
     st.none(),
@@ -58,9 +58,10 @@ SCHEMAS = st.builds(Schema, named(TABLES))
 
 SAMPLE = """
 CREATE TABLE parents (id int(11) NOT NULL AUTO_INCREMENT, `key` varchar(20) NOT NULL DEFAULT 'it''s \\\\ N',
-  big bigint(20) unsigned DEFAULT '7', on_ tinyint(1) DEFAULT '0', small tinyint(4), at timestamp NULL DEFAULT CURRENT_TIMESTAMP
-  ON UPDATE CURRENT_TIMESTAMP, kind enum('A','b c','it''s') NOT NULL, money decimal(10,2) NOT NULL DEFAULT '1.50',
-  nothing varchar(4) DEFAULT 'NULL', long_ text, PRIMARY KEY (id), UNIQUE KEY by_key (`key`), KEY part (long_(30), big)
+  big bigint(20) unsigned DEFAULT '7', on_ tinyint(1) DEFAULT '0', small tinyint(4),
+  at timestamp NULL DEFAULT CURRENT_TIMESTAMP ON UPDATE CURRENT_TIMESTAMP,
+  kind enum('A','b c','it''s') NOT NULL, money decimal(10,2) NOT NULL DEFAULT '1.50', nothing varchar(4) DEFAULT 'NULL',
+  long_ text, PRIMARY KEY (id), UNIQUE KEY by_key (`key`), KEY part (long_(30), big)
 ) ENGINE=InnoDB DEFAULT CHARSET=utf8;
 CREATE TABLE children (a int, b int, `tab	here` int, PRIMARY KEY (b, a), CONSTRAINT up FOREIGN KEY (a)
   REFERENCES parents (id) ON DELETE CASCADE) ENGINE=InnoDB;
