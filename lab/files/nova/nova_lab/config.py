@@ -3,7 +3,7 @@
 import configparser
 import os
 import socket
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 from nova_lab import release
 
@@ -28,8 +28,10 @@ class Config:
             "port": parts.port or 3306,
             "user": unquote(parts.username or ""),
             "password": unquote(parts.password or ""),
-            "database": parts.path.strip("/"),
+            "database": unquote(parts.path.strip("/")),
         }
+        for path in parse_qs(parts.query).get("unix_socket", ()):
+            self.database["unix_socket"] = path
         self.rabbit = {
             "host": self.get("rabbit_host", "localhost"),
             "port": int(self.get("rabbit_port", 5672)),

@@ -10,9 +10,11 @@ from urllib.parse import unquote, urlsplit
 import pymysql
 
 from nova_lab import db, release
-from nova_lab.config import Config
+from nova_lab.config import PATH, Config
 
-USAGE = "usage: nova-manage db sync [--version N] | db version | service list | cell list | version"
+USAGE = (
+    "usage: nova-manage [--config-file FILE] db sync [--version N] | db version | service list | cell list | version"
+)
 PAUSE = "/etc/lab/db-sync-pause"  # seconds to wait after each version, for trials of what a kill leaves
 
 
@@ -50,11 +52,13 @@ def sync(config, target):
     steps = _steps(start, target)
     pause = float(open(PAUSE).read()) if os.path.exists(PAUSE) else 0
     with connection.cursor() as cursor:
-        cursor.execute(
-            "INSERT INTO lab.db_sync_runs (at, host, from_version, to_version, `release`)"
-            " VALUES (UTC_TIMESTAMP(), %s, %s, %s, %s)",
-            (socket.gethostname(), start, start, release.VERSION),
-        )
+        counts = cursor.execute("SHOW DATABASES LIKE 'lab'")  # a copy of nova's database stands alone
+        if counts:
+            cursor.execute(
+                "INSERT INTO lab.db_sync_runs (at, host, from_version, to_version, `release`)"
+                " VALUES (UTC_TIMESTAMP(), %s, %s, %s, %s)",
+                (socket.gethostname(), start, start, release.VERSION),
+            )
         run = cursor.lastrowid
         current = start
         for number, migration in steps.items():
@@ -62,7 +66,8 @@ def sync(config, target):
             if migration is not None:
                 migration(cursor)
             _set_version(connection, current, number)
-            cursor.execute("UPDATE lab.db_sync_runs SET to_version = %s WHERE id = %s", (number, run))
+            if counts:
+                cursor.execute("UPDATE lab.db_sync_runs SET to_version = %s WHERE id = %s", (number, run))
             log("INFO", "done")
             current = number
             if pause:
@@ -108,17 +113,20 @@ def cell_list(config):
 
 def main(arguments=None):
     arguments = sys.argv[1:] if arguments is None else arguments
+    path = PATH
+    if arguments[:1] == ["--config-file"]:
+        path, arguments = arguments[1], arguments[2:]
     words, options = arguments[:2], arguments[2:]
     try:
         if words in (["db", "sync"], ["db_sync"]):
             target = int(options[1]) if options[:1] == ["--version"] else release.HEAD
-            sync(Config(), target)
+            sync(Config(path), target)
         elif words == ["db", "version"]:
-            print(db.version(db.connect(Config())))
+            print(db.version(db.connect(Config(path))))
         elif words == ["service", "list"]:
-            service_list(Config())
+            service_list(Config(path))
         elif words == ["cell", "list"]:
-            cell_list(Config())
+            cell_list(Config(path))
         elif words[:1] in (["version"], ["--version"]):
             print(release.VERSION)
         else:
