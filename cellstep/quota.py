@@ -1,35 +1,129 @@
-"""The quota usage of a stage: checked, and repaired on the top cell's database alone."""
+"""The quota usage of a component: checked, and repaired in its database; nova's is on the top cell's alone."""
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from nornir.core.task import Result, Task
 
+from cellstep import reporting
+from cellstep.cloud.load import Cloud
+from cellstep.cloud.places import Place, places
+from cellstep.engine.dispatch import Dispatcher
+from cellstep.engine.store import now
+from cellstep.errors import UsageError
+from cellstep.proof import Report
 from reports.writers import replacing
 from tasks import quotas
 from tasks.binding import binding_of
-from tasks.holds import changed, skipped, unchanged
+from tasks.holds import Noted, changed, skipped, unchanged
 from tasks.shell import will_change
 
-
-def plan(task: Task, *, database: str) -> Result:
-    """Compare the quota usage with what the instances say; the result is the repair (`tasks.quotas.Repair`)."""
-    import pandas as pd  # noqa: PLC0415 - 0.6 s, which only this command should pay
-
-    from reports.tables import quotas as table  # noqa: PLC0415 - brings pandas
-
-    facts = quotas.read(task, database=database).result
-    usages, actual, reservations = (pd.DataFrame(facts[name]) for name in ("usages", "actual", "reservations"))
-    rows = table.records(usages, actual, reservations, per_user=facts["per_user"])
-    return unchanged(task, quotas.plan_repair(rows, facts))
+TRIES = 3
+"""How often a repair is planned anew where rows change while it is made."""
 
 
-def repair(task: Task, *, database: str, undo: Path) -> Result:
-    """Write the repair in one transaction; the SQL that undoes it is in `undo` before the commit."""
-    repair_plan: quotas.Repair = plan(task, database=database).result
-    if not repair_plan.changes:
-        return skipped(task, "nothing to repair")
-    if task.is_dry_run():
-        return changed(task, f"would change {len(repair_plan.changes)} rows")
+def place_of(cloud: Cloud, component: str) -> Place:
+    """The database with the quota usage of a component.
+
+    Raises:
+        UsageError: it has no quota usage, or there is no such database.
+    """
+    if component not in quotas.COMPONENTS:
+        known = ", ".join(quotas.COMPONENTS)
+        raise UsageError(f"there is no quota usage of “{component}”; the stages are: {known}")
+    found = places(cloud, component)
+    top = [place for place in found if place.node.cell == "top"] if len(found) > 1 else list(found)
+    if not top:
+        raise UsageError("the top cell has no node with the role `database`; add it to the inventory")
+    return top[0]
+
+
+def report(cloud: Cloud, component: str, output: Path | None, arguments: Mapping[str, Any]) -> Report:
+    """Compare the quota usage with what is in use, and write the table; changes nothing.
+
+    Args:
+        cloud: the cloud.
+        component: one of `tasks.quotas.COMPONENTS`.
+        output: as `--output`.
+        arguments: more arguments of `tasks.quotas.read`.
+
+    Raises:
+        UsageError: no such component.
+    """
+    place = place_of(cloud, component)
+    cloud.database_password()
+    wanted = {"database": place.database, "component": component, **arguments}
+    with Dispatcher(cloud) as dispatcher:
+        facts, silent = dispatcher.ask(quotas.read, [place.node], {place.node.name: wanted})
+    from reports.tables import quotas as table  # noqa: PLC0415 - brings pandas, 0.6 s
+
+    read = facts.get(place.node.name)
+    tables = {} if read is None else {"quotas": table.of_facts(read, place.node.cell)}
+    folder = reporting.output_folder(cloud.directory, output, reporting.dated("quota"))
+    about = {"cloud": cloud.config.name, "component": component, "database": str(place), "written": now()}
+    where = reporting.write(
+        folder, component, tables, f"{component.capitalize()}'s quota usage: {cloud.config.name}", about
+    )
+    compliant = bool(tables) and not silent and reporting.compliant(tables)
+    return Report(tables, where, silent, compliant, cloud, held={})
+
+
+def plan(task: Task, *, database: str, **arguments: Any) -> Result:
+    """Compare the quota usage with what is in use; the result is the repair (`tasks.quotas.Repair`).
+
+    Args:
+        task: on the database's node.
+        database: the schema's name.
+        arguments: more arguments of `tasks.quotas.read`.
+    """
+    from reports.tables import quotas as table  # noqa: PLC0415 - brings pandas, 0.6 s
+
+    facts = quotas.read(task, database=database, **arguments).result
+    return unchanged(task, quotas.plan_repair(table.odd_records(facts), facts))
+
+
+def repair(task: Task, *, database: str, undo: Path, **arguments: Any) -> Result:
+    """Write the repair in one transaction; the SQL that undoes it is in `undo` before the commit.
+
+    A file that is there already undoes an earlier repair, and stays: this one's has a number in its name. Where a row
+    changes between its reading and its writing, nothing is written and all is read again, TRIES times at most.
+
+    Returns:
+        A `Noted` whose data is how many rows were left as they are, with requests under way.
+
+    Raises:
+        tasks.quotas.RepairRefusedError: rows changed at each try; nothing was written.
+    """
+    undo = _unused(undo)
+    for further in reversed(range(TRIES)):
+        planned: quotas.Repair = plan(task, database=database, **arguments).result
+        left = f"; {len(planned.left)} left as they are, with requests under way" if planned.left else ""
+        if not planned.changes and not planned.left:
+            return skipped(task, "nothing to repair")
+        if not planned.changes:
+            return unchanged(task, Noted(f"nothing to repair now{left}", len(planned.left)))
+        if task.is_dry_run():
+            return changed(task, Noted(f"would change {len(planned.changes)} rows{left}", len(planned.left)))
+        will_change(task, "the repair of the quota usage")
+        try:
+            quotas.apply(task, repair=planned, database=database, keep_undo=_keeping(task, undo))
+        except quotas.RepairRefusedError:
+            if not further:
+                raise
+        else:
+            break
+    words = f"changed {len(planned.changes)} rows{left}; undo with {undo}"
+    return changed(task, Noted(words, len(planned.left)))
+
+
+def repair_if_asked(task: Task, *, database: str, undo: Path, asked: bool) -> Result:
+    """The runbook's step: repair where the operator asked for it beforehand."""
+    return repair(task, database=database, undo=undo) if asked else skipped(task, "not asked for")
+
+
+def _keeping(task: Task, undo: Path) -> Callable[[str], None]:
+    binding = binding_of(task)
 
     def keep(text: str) -> None:
         undo.parent.mkdir(parents=True, exist_ok=True)
@@ -38,12 +132,13 @@ def repair(task: Task, *, database: str, undo: Path) -> Result:
         if binding is not None:
             binding.still_ours()  # what it raises rolls the repair back
 
-    binding = binding_of(task)
-    will_change(task, "the repair of the quota usage")
-    quotas.apply(task, repair=repair_plan, database=database, keep_undo=keep)
-    return changed(task, f"changed {len(repair_plan.changes)} rows; undo with {undo}")
+    return keep
 
 
-def repair_if_asked(task: Task, *, database: str, undo: Path, asked: bool) -> Result:
-    """The runbook's step: repair where the operator asked for it beforehand."""
-    return repair(task, database=database, undo=undo) if asked else skipped(task, "not asked for")
+def _unused(path: Path) -> Path:
+    """The path, with a number where there is such a file."""
+    number, found = 1, path
+    while found.exists():
+        number += 1
+        found = path.with_stem(f"{path.stem}-{number}")
+    return found

@@ -67,6 +67,14 @@ class Transaction:
             return list(cursor.fetchall())
 
 
+def repeatable(transaction: Transaction) -> None:
+    """Have the transactions that begin from now on see one state, and keep others out of the gaps that they look at.
+
+    That is InnoDB's default, which a server can be configured away from.
+    """
+    transaction.execute("SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+
+
 class Mysql:
     """One database server. Reads share one connection a schema; a transaction has its own. Threads may share it.
 
@@ -160,6 +168,18 @@ class Mysql:
                 connection.commit()
         finally:
             _close(connection)
+
+    @contextlib.contextmanager
+    def snapshot(self, database: str) -> Iterator[Transaction]:
+        """Several questions about one moment: InnoDB's consistent snapshot. For reading only.
+
+        Raises:
+            Unreachable: or AuthenticationRefused, DatabaseError, ConnectionLost, CommandTimeout.
+        """
+        with self.transaction(database) as transaction:
+            repeatable(transaction)
+            transaction.execute("START TRANSACTION WITH CONSISTENT SNAPSHOT")
+            yield transaction
 
     def close(self) -> None:
         """End all connections for reading; the next use opens new ones."""

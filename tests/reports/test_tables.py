@@ -305,8 +305,9 @@ def test_quota_statuses_the_first_that_applies():
         usage(4, "instances", 2),
         usage(5, "ram", 9, reserved=1),
         usage(6, "fixed_ips", 2, user=None, reserved=3),
-        usage(7, "networks", 5),  # not a resource of the table
+        usage(7, "networks", 5, user=None),  # cannot be counted from the database
         usage(8, "fixed_ips", 1, user=""),  # not the row of the project: its user is an empty text
+        usage(9, "security_groups", 0, user=None),  # counted by user, and nothing is without one
     ]
     actual = [
         use("cores", 1),
@@ -324,7 +325,9 @@ def test_quota_statuses_the_first_that_applies():
         (4, "duplicate"),
         (5, "wrong"),
         (6, "leaked"),
-        (8, "wrong"),
+        (7, "uncounted"),
+        (8, "orphan"),
+        (9, "orphan"),
         (None, "missing"),
     }
     missing = next(row for row in rows if row["status"] == "missing")
@@ -335,6 +338,42 @@ def test_quota_statuses_the_first_that_applies():
     assert table["cell"].unique().tolist() == ["top"]
     ordered = table[["project_id", "user_id", "resource"]].apply(tuple, axis=1).tolist()
     assert ordered == sorted(ordered)
+
+
+@pytest.mark.parametrize(
+    ("in_use", "until_refresh", "heals"),
+    [(5, None, "never"), (5, 3, "in 3 reservations"), (5, 1, "at the next reservation")]
+    + [(5, 0, "at the next reservation"), (-1, None, "at the next reservation"), (-1, 7, "at the next reservation")],
+)
+def test_a_wrong_row_tells_when_the_release_counts_it_again(in_use, until_refresh, heals):
+    row = {**usage(1, "cores", in_use), "until_refresh": until_refresh}
+    table = quotas.table(Frame([row]), Frame([use("cores", 2)]), Frame(), per_user=True)
+    assert table[["status", "heals"]].to_numpy().tolist() == [["wrong", heals]]
+
+
+@pytest.mark.parametrize(
+    ("in_use", "deltas", "status"),
+    [(4, [2], "busy"), (3, [2], "busy"), (2, [2], "wrong"), (6, [2], "wrong"), (7, [-2], "busy")]
+    + [(8, [-2], "wrong"), (4, [-2], "wrong"), (5, [2, -2], "ok"), (3, [1, 1, -1], "busy")],
+)
+def test_what_a_request_under_way_explains_is_busy(in_use, deltas, status):
+    """5 are in use: a request may have made what it reserved for, or deleted it, and not have said so yet."""
+    held = [{"usage_id": 1, "reserved": max(d, 0), "delta": d, "under_way": True} for d in deltas]
+    row = usage(1, "cores", in_use, reserved=sum(max(d, 0) for d in deltas))
+    frames = Frame([row]), Frame([use("cores", 5)]), Frame(held)
+    assert quotas.table(*frames, per_user=True)["status"].tolist() == [status]
+    over = Frame([{**row, "under_way": False} for row in held])
+    expected = "ok" if in_use == 5 else "wrong"
+    assert quotas.table(frames[0], frames[1], over, per_user=True)["status"].tolist() == [expected]
+
+
+def test_a_byte_by_byte_collation_keeps_names_apart():
+    usages = Frame([usage(1, "cores", 1, project="p"), usage(2, "cores", 1, project="P")])
+    rules = quotas.Rules(per_user=False, counted=["cores"], exact=True)
+    actual = Frame([use("cores", 1, project="p"), use("cores", 1, project="P ")])
+    assert quotas.table(usages, actual, Frame(), per_user=False, rules=rules)["status"].tolist() == ["ok", "ok"]
+    table = quotas.table(usages, Frame(), Frame(), per_user=False)
+    assert table["status"].tolist() == ["duplicate", "duplicate"]
 
 
 def test_quotas_by_project_leave_the_user_aside():

@@ -52,9 +52,9 @@ def test_csv_keeps_every_value(tables, tmp_path):
     assert [row["detail"] for row in rows] == NASTY
     assert [row["attempts"] for row in rows] == [str(number) for number in range(len(NASTY))]
     assert paths[1].read_text() == (
-        "cell,project_id,user_id,resource,in_use,actual,reserved,reserved_actual,status\n"
-        "top,p,,fixed_ips,1,0,0,0,wrong\n"
-        "top,p,,floating_ips,,2,,0,missing\n"
+        "cell,project_id,user_id,resource,in_use,actual,reserved,reserved_actual,heals,status\n"
+        "top,p,,fixed_ips,1,0,0,0,never,wrong\n"
+        "top,p,,floating_ips,,2,,0,at the next reservation,missing\n"
     )
     assert paths[0].read_text() == ",".join(rpms.COLUMNS) + "\n"
 
@@ -79,7 +79,7 @@ def test_text_stays_text_and_numbers_stay_numbers(book):
     assert [cell.value for cell in book["hosts"]["E"][1:]] == list(range(len(NASTY)))
     assert {cell.data_type for cell in book["hosts"]["E"][1:]} == {"n"}
     missing = {cell.column_letter: cell.value for cell in book["quotas"][3]}
-    assert (missing["E"], missing["F"], missing["I"]) == (None, 2, "missing")
+    assert (missing["E"], missing["F"], missing["J"]) == (None, 2, "missing")
 
 
 def test_statuses_have_their_colours(book):

@@ -25,6 +25,7 @@ CREATE TABLE reservations ({KEY}, uuid varchar(36) NOT NULL, usage_id int NOT NU
 TABLES = ("reservations", "quota_usages", "fixed_ips", "floating_ips", "security_groups", "instances")
 DATABASES = {"havana": ", user_id varchar(255)", "grizzly": ""}
 PER_USER = ("instances", "cores", "ram", "security_groups")
+BY_PROJECT = ("floating_ips", "fixed_ips", "networks")
 
 
 def clean(task, database):
@@ -53,14 +54,24 @@ def everything(task, database):
     }
 
 
-def check(task, database):
+def undone(task, database, text):
+    """Carry an undo script out, statement by statement: quicker than a client for each random database."""
+    lines = [line for line in text.splitlines() if not line.startswith("--")]
+    with task.mysql.transaction(database) as transaction:
+        for statement in "\n".join(lines).split(";\n"):
+            if statement.startswith(("UPDATE", "DELETE")):
+                assert transaction.execute(statement) > 0
+
+
+def check(task, database, **how):
     """Facts, the table, and its rows as the repair wants them."""
-    facts = read(task, database=database).result
+    facts = read(task, database=database, **how).result
     frames = [pd.DataFrame(facts[name]) for name in ("usages", "actual", "reservations")]
+    rules = quotas.Rules.of(facts)
     return (
         facts,
-        quotas.table(*frames, per_user=facts["per_user"]),
-        quotas.records(*frames, per_user=facts["per_user"]),
+        quotas.of_facts(facts),
+        quotas.records(*frames, per_user=facts["per_user"], rules=rules),
     )
 
 

@@ -164,8 +164,8 @@ def test_the_readable_script_does_what_apply_does(server, task):
     facts, table, rows = check(task, "havana")
     assert Counter(table["status"]) == {"missing": 3, "orphan": 1}
     repair = plan_repair(rows, facts)
-    assert len(repair.statements) == 4
-    server.load(repair.sql, database="havana")
+    assert len(repair.changes) == 4
+    server.load(repair.script, database="havana")
     assert set(check(task, "havana")[1]["status"]) == {"ok"}
     assert evil in check(task, "havana")[1]["user_id"].tolist()
 
@@ -174,7 +174,7 @@ def test_nothing_to_repair_is_said(task, database):
     facts, table, rows = check(task, database)
     repair = plan_repair(rows, facts)
     assert table.empty
-    assert repair.sql == "-- Nothing to repair.\n"
+    assert repair.script == "-- Nothing to repair.\n"
     result = apply(task, repair=repair, database=database)
     assert not result.changed
     assert result.result["executed"] == 0
