@@ -1,12 +1,13 @@
 """The facts of one upgrade from a release to the next: packages, services, schema heads."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from cellstep.cloud.nodes import Tier
+from reports.nevra import compare_evr
 
 _EVR = re.compile(r"(?:[0-9]+:)?[A-Za-z0-9._+~^]+(?:-[A-Za-z0-9._+~^]+)?")
 
@@ -43,6 +44,56 @@ class ServiceFact(_Strict):
     tiers: tuple[Tier, ...]
 
 
+class Hazard(_Strict):
+    """What makes a schema change stop part-way where a database has it. One of the first four says what it is.
+
+    Attributes:
+        column: TABLE.COLUMN that is there already.
+        table: a table that is there already.
+        refers_to: a table that a foreign key of the site's own refers to.
+        ec2: an EC2 key is in both of keystone's tables, and differs.
+        name: it in the operators' words.
+        error: what the database (its number) or the command then says.
+        stops_at: the schema version that is left.
+        loses: what is lost when it happens; "" for nothing.
+        remedy: what to do before.
+        rerun: after it happened, mending the cause and running the command again is enough; else the dump is restored.
+    """
+
+    column: Annotated[str, Field(pattern=r"^\w+\.\w+$")] = ""
+    table: str = ""
+    refers_to: str = ""
+    ec2: bool = False
+    name: str
+    error: str
+    stops_at: int
+    loses: str = ""
+    remedy: str
+    rerun: bool = False
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Self:
+        if sum(map(bool, (self.column, self.table, self.refers_to, self.ec2))) != 1:
+            raise ValueError("a hazard is a column, a table, a table that is referred to, or ec2; write one of them")
+        return self
+
+
+class Change(_Strict):
+    """Rows that a schema change deletes or adds, and which no comparison of schemas shows.
+
+    Attributes:
+        table: theirs.
+        at: the schema version that does it.
+        where: which rows it deletes, as an SQL condition on the table as it was before; "" for all. None: it adds some.
+        what: it in words.
+    """
+
+    table: str
+    at: int
+    where: str | None = None
+    what: str
+
+
 class SchemaFact(_Strict):
     """One database: its row in migrate_version, the versions an upgrade may start from, the version it ends at.
 
@@ -57,6 +108,9 @@ class SchemaFact(_Strict):
         per_cell: every cell has one; else there is one, in the top cell.
         rehearse: the command that changes a copy of it, whose address is in the file {config}.
         config: the text of that file; {url} is the address, as SQLAlchemy takes it.
+        hazards: what makes the change stop part-way.
+        changes: rows that it deletes or adds.
+        filled: TABLE.COLUMN that must not be empty afterwards in any live row.
     """
 
     name: str
@@ -69,6 +123,25 @@ class SchemaFact(_Strict):
     per_cell: bool = False
     rehearse: str = ""
     config: str = ""
+    hazards: tuple[Hazard, ...] = ()
+    changes: tuple[Change, ...] = ()
+    filled: tuple[Annotated[str, Field(pattern=r"^\w+\.\w+$")], ...] = ()
+
+    def head_of(self, evrs: Iterable[str]) -> int:
+        """The head that packages of these versions bring the schema to: that of the newest of them.
+
+        Args:
+            evrs: `[epoch:]version[-release]` of the component's packages; none where they are not known.
+        """
+        head = self.head
+        for version, other in sorted(self.heads.items(), key=lambda item: item[1]):
+            if any(compare_evr(_without_epoch(evr), version) >= 0 for evr in evrs):
+                head = other
+        return head
+
+
+def _without_epoch(evr: str) -> str:
+    return evr.rpartition(":")[2]
 
 
 class Component(_Strict):

@@ -46,3 +46,34 @@ def test_unknown_keys_are_refused(tmp_path):
 def test_a_release_that_is_not_there(name):
     with pytest.raises(ConfigurationError, match="write one of grizzly-havana"):
         load_release(name)
+
+
+@pytest.mark.parametrize(
+    ("evrs", "head"),
+    [
+        ([], 20),
+        (["2013.2-1.el6"], 20),
+        (["2013.2.3-1.el6"], 20),
+        (["2013.2.4-1.el6"], 21),
+        (["1:2013.2.4-2.el6", "2013.2-1.el6"], 21),
+        (["1:2013.2.1-2.el6"], 20),
+        (["2014.1-1"], 21),
+    ],
+)
+def test_the_head_is_that_of_the_exact_packages(evrs, head):
+    """Cinder's stable release 2013.2.4 has one migration more."""
+    cinder = load_release("grizzly-havana").components["cinder"].databases[0]
+    assert cinder.head_of(evrs) == head
+
+
+def test_a_hazard_is_one_thing(tmp_path):
+    path = tmp_path / "own.yaml"
+    database = "name: n, repository_id: n, start: [1], head: 9, sync: s, version: v"
+    hazard = "{name: it, error: '1060', stops_at: 2, remedy: drop it, column: a.b, table: c}"
+    path.write_text(
+        "name: own\nsource: a\ntarget: b\ncomponents:\n  nova:\n    databases:\n"
+        f"      - {{{database}, hazards: [{hazard}]}}\n",
+        encoding="utf-8",
+    )
+    with pytest.raises(ConfigurationError, match="write one of them"):
+        load_release(str(path))
