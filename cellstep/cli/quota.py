@@ -4,8 +4,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cellstep import proof, reporting, runs, standing
-from cellstep import quota as quotas
+from cellstep import proof, quota, quota_check, reporting, runs, standing
 from cellstep.cli.options import CloudOption, JsonOption, OutputOption, reach_cloud
 from cellstep.cli.output import console, errors
 from cellstep.cli.verify import print_report, print_values
@@ -44,7 +43,7 @@ def check(
     if stage == "nova" and not counting:
         report = proof.verify(loaded, standing.look(loaded), stage, ["quotas"], "", output)
     else:
-        report = quotas.report(loaded, stage, output, counting)
+        report = quota_check.report(loaded, stage, output, counting)
     (print_values if as_json else print_report)(report)
     raise typer.Exit(0 if report.compliant else 3)
 
@@ -64,10 +63,10 @@ def repair(
     """
     loaded = reach_cloud(cloud)
     counting = _counting(loaded, stage, without_snapshots, api_closed)
-    place = quotas.place_of(loaded, stage)
+    place = quota_check.place_of(loaded, stage)
     arguments = {"database": place.database, "component": stage, **counting}
     if not apply:
-        plan: Repair = _at(loaded, place, quotas.plan, arguments).result
+        plan: Repair = _at(loaded, place, quota.plan, arguments).result
         typer.echo(plan.script)
         raise typer.Exit(3 if plan.left else 0)
     lock, journal = runs.lock_of(loaded), runs.open_journal(loaded)
@@ -76,7 +75,7 @@ def repair(
         arguments["undo"] = folder / stage / "quota-undo.sql"
         journal.event("", f"begins a repair of {stage}'s quota usage; what undoes it: {arguments['undo']}")
         binding = Binding("", "", token=holder.token, still_ours=lambda: lock.check(holder.token))
-        outcome = _at(loaded, place, quotas.repair, arguments, binding)
+        outcome = _at(loaded, place, quota.repair, arguments, binding)
         journal.event("", f"the repair of {stage}'s quota usage: {outcome.detail}")
     console.print(outcome.detail, soft_wrap=True)
     raise typer.Exit(3 if isinstance(outcome.result, Noted) and outcome.result.data else 0)
@@ -84,7 +83,7 @@ def repair(
 
 def _counting(cloud: Cloud, stage: str, without_snapshots: bool, api_closed: bool) -> dict[str, Any]:
     """What the options say of how to count, as arguments of `tasks.quotas.read`; those that were given."""
-    quotas.place_of(cloud, stage)
+    quota_check.place_of(cloud, stage)
     if without_snapshots and stage != "cinder":
         raise UsageError("--no-snapshot-gigabytes is for cinder: nova has no snapshots")
     counting: dict[str, Any] = {"snapshot_gigabytes": False} if without_snapshots else {}
