@@ -153,7 +153,7 @@ class ScriptedMysql:
             ("SELECT uuid, host FROM instances", list),
             ("FROM volumes", self._volumes),
             ("SHOW COLUMNS FROM services", self._user_column),
-            ("SHOW COLUMNS FROM quota_usages", self._user_column),
+            ("COLUMNS FROM quota_usages", self._user_column),
             ("FROM quota_usages WHERE deleted", self._usages),
             ("COUNT(id) AS instances", lambda: [{**self._who(), "instances": 1, "cores": 2, "ram": 512}]),
             ("COUNT(id) AS security_groups", lambda: [{**self._who(), "security_groups": 1}]),
@@ -197,6 +197,12 @@ class ScriptedMysql:
         self.world.check_written_ahead(self.name, "a transaction")
         yield self
 
+    @contextlib.contextmanager
+    def snapshot(self, database: str) -> Iterator["ScriptedMysql"]:
+        """As on the real one: questions about one moment."""
+        del database
+        yield self
+
     def execute(self, sql: str, args: Sequence[Any] = ()) -> int:
         """Switch a nova-compute off or on."""
         if not sql.startswith("UPDATE services SET disabled="):
@@ -220,7 +226,7 @@ class ScriptedMysql:
         return {"project_id": "p1", "user_id": "u1" if self._schema() > 161 else None}
 
     def _usages(self) -> list[dict[str, Any]]:
-        rest = {"reserved": 0, "updated_at": None, "deleted_at": None}
+        rest = {"reserved": 0, "until_refresh": None, "updated_at": None, "deleted_at": None}
         return [
             {"id": number, **self._who(), "resource": name, "in_use": used, **rest}
             for number, (name, used) in enumerate(QUOTA_ROWS)
