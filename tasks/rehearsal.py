@@ -7,7 +7,6 @@ from typing import Any
 
 from tasks.contents import Contents
 from tasks.masking import masked
-from tasks.schemas import Schema
 
 SAID_LINES = 5
 """How many of the command's last lines are told where it failed."""
@@ -111,17 +110,6 @@ def steps(lines: Iterable[str]) -> tuple[Step, ...]:
         seconds = round(float(now[1]) - float(before[1]), 3)
         found.append(Step(int(now[0]), seconds, max(0, written - 1), max(0, changed - 1), deleted))
     return tuple(found)
-
-
-def differences(before: Schema, after: Schema) -> tuple[str, ...]:
-    """What a schema change did, a line a change: `+ table x`, `- table y`, `services: + host varchar(255)`."""
-    said = [f"- table {name}" for name in sorted(before.tables.keys() - after.tables.keys())]
-    said += [f"+ table {name}" for name in sorted(after.tables.keys() - before.tables.keys())]
-    for name in sorted(before.tables.keys() & after.tables.keys()):
-        old, new = ([line.strip() for line in schema.tables[name].lines()] for schema in (before, after))
-        said += [f"{name}: - {line}" for line in old if line not in new]
-        said += [f"{name}: + {line}" for line in new if line not in old]
-    return tuple(said)
 
 
 def counted(before: Contents, after: Contents) -> dict[str, tuple[int | None, int | None]]:

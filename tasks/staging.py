@@ -15,7 +15,7 @@ from urllib.parse import quote
 
 from nornir.core.task import Result, Task
 
-from tasks import contents, rehearsal, schemas
+from tasks import contents, differences, rehearsal, schemas
 from tasks.errors import CommandFailed, Refused
 from tasks.holds import Noted, changed, unchanged
 from tasks.jobs import detached, earlier
@@ -260,7 +260,7 @@ def read(said: str, dump: Dump, trial: Trial | None) -> Staged:
             head=trial.head,
             seconds=round(float(stopped) - float(started), 1),
             steps=rehearsal.steps(facts.get("step", [])),
-            schema=rehearsal.differences(*(_schema(facts, when) for when in ("before", "after"))),
+            schema=tuple(map(str, differences.compare(*(_schema(facts, when) for when in ("before", "after"))))),
             rows=rehearsal.counted(before, contents.parse(_text(facts, "contents after"))),
             error=rehearsal.why(int(status), facts.get("said", []), end, at, trial.head),
             server=proof.server,

@@ -151,7 +151,11 @@ load() {
   echo "$began $(date +%s.%N)" | tell load
 }
 
-version() {
+version() { # nothing where it tells none
+  local table
+  table=$(ask <<< "SELECT COUNT(*) FROM information_schema.tables WHERE table_schema = $(literal "$database")
+    AND table_name = 'migrate_version'")
+  [ "$table" = 1 ] || return 0
   ask <<< "SELECT version FROM $quoted.migrate_version WHERE repository_id = $(literal "$repository")"
 }
 

@@ -99,11 +99,12 @@ class Bash(_Node):
 
     Args:
         programs: a folder for the stand-ins.
+        longest: seconds that a command may take, whatever it is given.
     """
 
-    def __init__(self, programs: Path) -> None:
+    def __init__(self, programs: Path, longest: float = 20.0) -> None:
         super().__init__()
-        self.programs = programs
+        self.programs, self.longest = programs, longest
         programs.mkdir(parents=True, exist_ok=True)
 
     def program(self, name: str, script: str) -> None:
@@ -118,7 +119,7 @@ class Bash(_Node):
             input=stdin.encode("utf-8", "surrogateescape"),
             capture_output=True,
             check=False,
-            timeout=min(timeout or 20.0, 20.0),
+            timeout=min(timeout or self.longest, self.longest),
             env={**os.environ, "PATH": f"{self.programs}:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"},
         )
         return said(done.stdout.decode("utf-8", "surrogateescape"), done.returncode, done.stderr.decode())
