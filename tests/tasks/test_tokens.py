@@ -43,20 +43,18 @@ def small_windows(monkeypatch):
     monkeypatch.setattr(tokens, "RETRY_S", 0.02)
 
 
-def fill(server, rows):
+def fill(task, rows):
     """Make the table have these tokens: id to expiry."""
-    server.execute("DELETE FROM token", database="keystone")
-    if rows:
-        values = ", ".join(["(%s, %s, '{}', 1, NULL, 'u1')"] * len(rows))
-        server.execute(
-            f"INSERT INTO token VALUES {values}",  # noqa: S608 - marks
-            [part for row in rows.items() for part in row],
-            database="keystone",
-        )
+    with task.mysql.transaction("keystone") as transaction:
+        transaction.execute("DELETE FROM token")
+        if rows:
+            values = ", ".join(["(%s, %s, '{}', 1, NULL, 'u1')"] * len(rows))
+            arguments = [part for row in rows.items() for part in row]
+            transaction.execute(f"INSERT INTO token VALUES {values}", arguments)  # noqa: S608 - marks
 
 
-def left(server):
-    return {row["id"] for row in server.execute("SELECT id FROM token", database="keystone")}
+def left(task):
+    return {row["id"] for row in task.mysql.query("SELECT id FROM token", database="keystone")}
 
 
 def purged(task, tally=None, stopping=None, batch=3, **more):
@@ -77,26 +75,25 @@ def some(number, expires=OLD, name="t{:03}"):
     return {name.format(n): expires for n in range(number)}
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     rows=st.dictionaries(
-        st.text("0aAfF. é", min_size=0, max_size=3).map(lambda text: text.strip().lower()),
+        st.text("0af.-", max_size=3),
         st.sampled_from([OLD, YOUNG, ENDLESS]),
         max_size=30,
     ),
     batch=st.integers(1, 9),
 )
-def test_what_has_expired_goes_and_nothing_else(server, task, rows, batch):
-    rows = {key.replace("é", "x"): expires for key, expires in rows.items()}
-    fill(server, rows)
+def test_what_has_expired_goes_and_nothing_else(task, rows, batch):
+    fill(task, rows)
     counted = Tally()
     count(task, database="keystone", tally=counted, stopping=threading.Event())
     expired = {key for key, expires in rows.items() if expires == OLD}
     endless = {key for key, expires in rows.items() if expires is ENDLESS}
     assert (counted.seen, counted.expired, counted.endless) == (len(rows), len(expired), len(endless))
-    assert left(server) == set(rows)
+    assert left(task) == set(rows)
     tally = purged(task, batch=batch)
-    assert left(server) == set(rows) - expired
+    assert left(task) == set(rows) - expired
     assert (tally.seen, tally.expired, tally.deleted, tally.locked) == (len(rows), len(expired), len(expired), 0)
     assert tally.whole
     assert counted.whole
@@ -107,17 +104,17 @@ def test_the_clock_is_the_databases_and_in_utc(server, task):
     now = server.execute("SELECT UTC_TIMESTAMP() AS now")[0]["now"]
     server.execute("SET GLOBAL time_zone = '+09:00'")
     try:
-        fill(server, {"past": now - timedelta(minutes=1), "soon": now + timedelta(minutes=10)})
+        fill(task, {"past": now - timedelta(minutes=1), "soon": now + timedelta(minutes=10)})
         tally = purged(task)
     finally:
         server.execute("SET GLOBAL time_zone = 'SYSTEM'")
-    assert left(server) == {"soon"}
+    assert left(task) == {"soon"}
     assert abs(datetime.fromisoformat(tally.until) - now) < timedelta(minutes=1)
 
 
 def test_valid_tokens_are_never_locked(server, task):
     """A session that keeps the valid ones locked is not waited for; without the hint MariaDB scans so small a table."""
-    fill(server, {**some(20), **some(10, YOUNG, "v{:03}")})
+    fill(task, {**some(20), **some(10, YOUNG, "v{:03}")})
     server.execute("SET GLOBAL innodb_lock_wait_timeout = 1")
     try:
         with task.mysql.transaction("keystone") as keystone:
@@ -130,7 +127,7 @@ def test_valid_tokens_are_never_locked(server, task):
 
 def test_new_tokens_come_in_while_a_batch_is_not_committed(server, task, monkeypatch):
     """Seen from keystone: an insert between two rows of the batch does not wait."""
-    fill(server, some(20))
+    fill(task, some(20))
     execute = Transaction.execute
 
     def watched(self, sql, args=()):
@@ -146,11 +143,11 @@ def test_new_tokens_come_in_while_a_batch_is_not_committed(server, task, monkeyp
 
     monkeypatch.setattr(Transaction, "execute", watched)
     assert purged(task, batch=20).deleted == 20
-    assert len(left(server)) == 3  # one for each window of seven
+    assert len(left(task)) == 3  # one for each window of seven
 
 
-def test_it_ends_after_the_batch_where_it_is_told_to_and_goes_on_when_called_again(server, task):
-    fill(server, some(30))
+def test_it_ends_after_the_batch_where_it_is_told_to_and_goes_on_when_called_again(task):
+    fill(task, some(30))
     stopping, tally = threading.Event(), Tally()
 
     def stop_soon():
@@ -159,27 +156,25 @@ def test_it_ends_after_the_batch_where_it_is_told_to_and_goes_on_when_called_aga
 
     purged(task, tally, stopping, progress=stop_soon)
     assert (tally.deleted, tally.whole) == (6, False)
-    assert len(left(server)) == 24
+    assert len(left(task)) == 24
     again = purged(task)
     assert (again.deleted, again.whole) == (24, True)
 
 
-def test_what_another_session_keeps_locked_is_left_and_told_of(server, task, monkeypatch):
+def test_what_another_session_keeps_locked_is_left_and_told_of(task, monkeypatch):
     monkeypatch.setattr(tokens, "LOCK_WAIT_S", 1)
     monkeypatch.setattr(tokens, "TRIES", 1)
-    fill(server, some(7))
+    fill(task, some(7))
     with task.mysql.transaction("keystone") as keystone:
         keystone.query("SELECT id FROM token WHERE id = 't000' FOR UPDATE")
         tally = purged(task)
     assert (tally.deleted, tally.locked, tally.whole) == (4, 3, True)
-    assert left(server) == {"t000", "t001", "t002"}
+    assert left(task) == {"t000", "t001", "t002"}
 
 
 @pytest.mark.parametrize("committed", [True, False])
-def test_a_connection_that_breaks_in_mid_batch_is_made_anew_and_nothing_is_counted_twice(
-    server, task, monkeypatch, committed
-):
-    fill(server, some(10))
+def test_a_connection_that_breaks_in_mid_batch_is_made_anew_and_nothing_is_counted_twice(task, monkeypatch, committed):
+    fill(task, some(10))
     execute, broken = Transaction.execute, []
 
     def breaking(self, sql, args=()):
@@ -195,11 +190,11 @@ def test_a_connection_that_breaks_in_mid_batch_is_made_anew_and_nothing_is_count
     tally = purged(task)
     assert broken == [3]
     assert (tally.deleted, tally.whole) == (10, True)
-    assert not left(server)
+    assert not left(task)
 
 
-def test_a_database_that_stays_away_is_given_up_on_and_the_tally_says_how_far_it_came(server, task, monkeypatch):
-    fill(server, some(10))
+def test_a_database_that_stays_away_is_given_up_on_and_the_tally_says_how_far_it_came(task, monkeypatch):
+    fill(task, some(10))
     monkeypatch.setattr(tokens, "PATIENCE_S", 0.1)
     query, calls = Mysql.query, []
 
@@ -218,7 +213,7 @@ def test_a_database_that_stays_away_is_given_up_on_and_the_tally_says_how_far_it
 
 
 def test_a_refusal_is_not_tried_again(server, task):
-    fill(server, some(3))
+    fill(task, some(3))
     server.execute(
         "CREATE TRIGGER guard BEFORE DELETE ON token FOR EACH ROW SIGNAL SQLSTATE '45000'", database="keystone"
     )
@@ -227,21 +222,21 @@ def test_a_refusal_is_not_tried_again(server, task):
             purged(task)
     finally:
         server.execute("DROP TRIGGER guard", database="keystone")
-    assert len(left(server)) == 3
+    assert len(left(task)) == 3
 
 
-def test_one_who_was_taken_over_from_deletes_nothing(server, task):
+def test_one_who_was_taken_over_from_deletes_nothing(task):
     def taken_over():
         raise Fenced("taken over")
 
-    fill(server, some(3))
+    fill(task, some(3))
     bind(task, Binding("", "", still_ours=taken_over))
     try:
         with pytest.raises(Fenced):
             purged(task)
     finally:
         bind(task, Binding("", ""))
-    assert len(left(server)) == 3
+    assert len(left(task)) == 3
 
 
 def test_another_database_is_refused(task):
@@ -249,8 +244,8 @@ def test_another_database_is_refused(task):
         count(task, database="mysql", tally=Tally(), stopping=threading.Event())
 
 
-def test_both_statements_go_by_the_primary_key(server):
-    fill(server, some(30))
+def test_both_statements_go_by_the_primary_key(server, task):
+    fill(task, some(30))
     window = tokens._NEXT % ("%(until)s", "%(id)s", "5")
     delete = tokens._DELETE.replace("{marks}", "%(id)s, 't011'").replace("< %s", "< %(until)s")
     for sql in (window, delete):
