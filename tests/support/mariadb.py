@@ -134,12 +134,16 @@ def start(tmp_path: Path, *arguments: str) -> Server:
     socket_path = tmp_path / "mysql.sock"
     if len(os.fsencode(socket_path)) > 100:
         socket_path = Path(tempfile.mkdtemp(prefix="cellstep-")) / "mysql.sock"
+    # A server that starts deletes the temporary tables that it finds, also those of another one that runs.
+    temporary = tmp_path / "tmp"
+    temporary.mkdir(exist_ok=True)
     port = free_port()
     command = (
         server,
         "--no-defaults",
         f"--datadir={datadir}",
         f"--socket={socket_path}",
+        f"--tmpdir={temporary}",
         f"--port={port}",
         f"--pid-file={tmp_path / 'mariadb.pid'}",
         user,
