@@ -5,21 +5,27 @@ import os
 import shlex
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from nornir.core.task import Result, Task
 
 from plugins.connections.mysql import Mysql
-from tasks.errors import Refused
+from tasks.binding import binding_of
+from tasks.errors import CommandFailed, Refused
 from tasks.holds import changed, skipped, unchanged
-from tasks.jobs import detached, earlier
+from tasks.jobs import CutOff, detached, earlier
+from tasks.rehearsal import Stop, advice
 from tasks.shell import sh
 
 ASK_EVERY_S = 2.0
 DUMP_TIMEOUT_S = 4 * 3600.0
 SYNC_TIMEOUT_S = 4 * 3600.0
+SHORTEST_S = 60.0
+"""No schema change is ended sooner, however short its rehearsal was."""
 
 
 # folder, the database that must be there, others. Prints a line a dump: SHA-256, bytes, file.
@@ -46,6 +52,31 @@ for database in "$required" %s; do
   stat -c "${digest%%%% *} %%s %%n" "$database.sql.gz"
 done
 """
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How long a schema change may take.
+
+    Attributes:
+        rehearsed_s: seconds that it took on a copy.
+        warn_factor: it is late when it takes so many times as long.
+        stop_factor: it is ended then, but never before `SHORTEST_S` nor after `SYNC_TIMEOUT_S`.
+    """
+
+    rehearsed_s: float
+    warn_factor: float
+    stop_factor: float
+
+    @property
+    def warn_s(self) -> float:
+        """Seconds after which it is late."""
+        return min(self.limit_s, max(SHORTEST_S / 2, self.rehearsed_s * self.warn_factor))
+
+    @property
+    def limit_s(self) -> float:
+        """Seconds after which it is ended."""
+        return min(SYNC_TIMEOUT_S, max(SHORTEST_S, self.rehearsed_s * self.stop_factor))
 
 
 def mysql(task: Task) -> Mysql:
@@ -134,31 +165,85 @@ def schema_version(task: Task, version: str) -> int:
     return int(lines[-1])
 
 
-def sync(task: Task, *, command: str, version: str, start: Sequence[int], head: int) -> Result:
+def sync(
+    task: Task,
+    *,
+    command: str,
+    version: str,
+    start: Sequence[int],
+    head: int,
+    stops: Sequence[Stop] = (),
+    pace: Pace | None = None,
+) -> Result:
     """Bring a database to the release's schema with the component's own command, from a known version only.
 
+    Args:
+        task: the Nornir task.
+        command: changes the schema.
+        version: prints its version.
+        start: the versions that the release starts from.
+        head: the version that it ends at.
+        stops: where it is known to stop part-way.
+        pace: how long it may take, as it was rehearsed; None: `SYNC_TIMEOUT_S`.
+
     Raises:
-        Refused: the database is at a version from which the release does not start (a migration stopped part-way, say),
-            or did not arrive at its head.
-        CommandFailed: the command failed.
-        tasks.jobs.CutOff: the command was killed, or the node was restarted meanwhile.
+        Refused: the database is at a version from which the release does not start (a migration stopped part-way, say);
+            or the command failed, was killed or took too long, and the message says at which version it is; or it ended
+            well at another version.
     """
-    before = earlier(task, "sync", timeout=SYNC_TIMEOUT_S)
+    limit = pace.limit_s if pace else SYNC_TIMEOUT_S
+    before = earlier(task, "sync", timeout=limit)
     at = schema_version(task, version)
     if at == head and before is not None and before.exit_status == 0:
         return changed(task, f"brought to version {head} by the try before, of which the end was not known")
     if at == head:
         return skipped(task, f"at version {head} already")
-    if at not in start:
+    if at not in {*start, *(stop.version for stop in stops if stop.rerun)}:
         known = " or ".join(str(number) for number in start)
-        raise Refused(f"the schema is at version {at}, not at {known}: restore its dump before another try")
+        raise Refused(f"the schema is at version {at}, not at {known}: {advice(at, stops)}")
     if task.is_dry_run():
         return changed(task, f"would run `{command}`: {at} to {head}")
-    detached(task, command, name="sync", timeout=SYNC_TIMEOUT_S)
+    try:
+        with _told_when_late(task, command, pace):
+            detached(task, command, name="sync", timeout=limit)
+    except (CommandFailed, CutOff) as error:
+        raise Refused(f"{error}; {_standing(task, version, at, head, stops, str(error))}") from error
     now = schema_version(task, version)
     if now != head:
-        raise Refused(f"`{command}` ended well at version {now}, not {head}")
+        raise Refused(f"`{command}` ended well at version {now}, not {head}: {advice(now, stops)}")
     return changed(task, f"schema version {at} to {head}")
+
+
+def _standing(task: Task, version: str, start: int, head: int, stops: Sequence[Stop], said: str) -> str:
+    """At which version a schema change stands that did not end well, and what to do."""
+    try:
+        now = schema_version(task, version)
+    except (CommandFailed, Refused) as error:
+        return f"at which version the schema is, cannot be told ({error}): {advice(None, stops)}"
+    if now == head:
+        return f"the schema is at version {head} all the same: `cellstep resume` goes on"
+    still = " still" if now == start else ""
+    return f"the schema is at version {now}{still}, and what comes next may be half done: {advice(now, stops, said)}"
+
+
+@contextmanager
+def _told_when_late(task: Task, command: str, pace: Pace | None) -> Iterator[None]:
+    """Meanwhile, tell the operator when it takes longer than it should."""
+    binding = binding_of(task)
+    if pace is None or binding is None:
+        yield
+        return
+    words = (
+        f"`{command}` has run for {pace.warn_s:.0f} s, and took {pace.rehearsed_s:.0f} s when it was rehearsed; "
+        f"it is ended when it has run for {pace.limit_s:.0f} s"
+    )
+    timer = threading.Timer(pace.warn_s, binding.tell, [words])
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def head(task: Task, database: str, repository_id: str) -> int | None:

@@ -145,14 +145,42 @@ def why(status: int, said: Sequence[str], at: int | None, start: int | None, hea
     return masked(f"it stopped at version {at} with exit status {status}" + (f": {last}" if last else ""))
 
 
-def advice(at: int | None, stops: Mapping[int, tuple[str, str]]) -> str:
-    """What is known of a schema change that stands at a version, and what to do.
+@dataclass(frozen=True)
+class Stop:
+    """Where a schema change is known to stop part-way.
+
+    Attributes:
+        version: that it leaves.
+        error: what the database, or the command, then says.
+        cause: what was met in the database.
+        remedy: what to do about the cause.
+        loses: what is lost, "" for nothing.
+        rerun: with the cause mended it can be run again from there; else the dump is restored first.
+    """
+
+    version: int
+    error: str
+    cause: str
+    remedy: str
+    loses: str = ""
+    rerun: bool = False
+
+
+RESTORE = "restore its dump (`cellstep restore NODE --apply`)"
+
+
+def advice(at: int | None, stops: Sequence[Stop], said: str = "") -> str:
+    """What to do about a schema change that stands part-way, with the cause where it is a known one.
 
     Args:
         at: the version; None where it is not known.
-        stops: versions at which the release is known to stop: the cause, and its remedy.
+        stops: what the release is known to stop at.
+        said: what the command said; "" where that is not known.
     """
-    if at is not None and at in stops:
-        cause, remedy = stops[at]
-        return f"what stops it there is known: {cause}; {remedy}"
-    return "restore its dump (`cellstep restore`) before another try: what was changed half is not done again"
+    known = next((stop for stop in stops if stop.version == at and (not said or stop.error in said)), None)
+    if known is None:
+        return f"{RESTORE} before another try"
+    lost = f" ({known.loses})" if known.loses else ""
+    if known.rerun:
+        return f"the likely cause: {known.cause}{lost}; {known.remedy}, and run it again: no restore is needed"
+    return f"the likely cause: {known.cause}{lost}; {RESTORE}, then before another try: {known.remedy}"

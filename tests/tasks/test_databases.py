@@ -9,6 +9,7 @@ import pytest
 from tasks import databases, jobs, shell
 from tasks.binding import Binding, bind
 from tasks.errors import CommandFailed, Refused
+from tasks.rehearsal import Stop
 from tests.support.scripted import Bash, Database, Scripted, reply, said, task_on, told
 
 # It writes what mysqldump does, and stops as `fault` in its folder says: NAME how.
@@ -185,10 +186,10 @@ def test_a_dry_run_dumps_nothing(tmp_path):
 SCHEMA = {"command": "nova-manage db sync", "version": "nova-manage db version", "start": (161, 162), "head": 216}
 
 
-def sync(*versions, ended="", dry_run=False):
+def sync(*versions, ended="", dry_run=False, **more):
     node = Scripted([("db version", [v if not isinstance(v, int) else f"{v}\n" for v in versions]), ("db sync", ended)])
     try:
-        return told(databases.sync(task_on(node, dry_run=dry_run), **SCHEMA))
+        return told(databases.sync(task_on(node, dry_run=dry_run), **SCHEMA, **more))
     finally:
         sync.sent = node.sent_with("db sync")
 
@@ -208,7 +209,9 @@ def test_a_schema_at_its_head_is_left_alone():
 @pytest.mark.parametrize("version", [0, 160, 163, 215, 217])
 def test_a_schema_at_an_unknown_version_is_refused(version):
     """A migration that stopped part-way leaves such a one."""
-    with pytest.raises(Refused, match=f"at version {version}, not at 161 or 162: restore its dump before another try"):
+    with pytest.raises(
+        Refused, match=rf"at version {version}, not at 161 or 162: restore its dump .* before another try"
+    ):
         sync(version)
     assert sync.sent == []
 
@@ -219,9 +222,35 @@ def test_a_sync_that_arrives_elsewhere_is_refused(arrived):
         sync(162, arrived)
 
 
-def test_a_sync_that_fails_is_told():
-    with pytest.raises(CommandFailed, match="nova-manage db sync: exit status 1: OperationalError: 1205"):
-        sync(162, ended=said("", 1, "OperationalError: 1205"))
+BACKPORT = Stop(187, "1060", "services.disabled_reason exists already", "drop it")
+SECRETS = Stop(180, "Conflict", "a key has two secrets", "delete one", rerun=True)
+
+
+@pytest.mark.parametrize(
+    ("said_last", "now", "told_of"),
+    [
+        ("(1205, 'Lock')", 190, "(1205, 'Lock'); the schema is at version 190, and what comes next may be half done"),
+        ("(1060, 'Duplicate')", 187, "the likely cause: services.disabled_reason exists already; restore its dump"),
+        ("(1060, 'Duplicate')", 187, "(`cellstep restore NODE --apply`), then before another try: drop it"),
+        ("(1205, 'Lock')", 187, "at version 187, and what comes next may be half done: restore its dump"),
+        ("Conflict", 180, "the likely cause: a key has two secrets; delete one, and run it again: no restore"),
+        ("no route to host", 162, "the schema is at version 162 still, and what comes next may be half done"),
+        ("at the very end", 216, "the schema is at version 216 all the same: `cellstep resume` goes on"),
+        ("gone", said("", 1, "no server"), "at which version the schema is, cannot be told"),
+    ],
+)  # fmt: skip
+def test_a_sync_that_fails_tells_where_it_stands_and_what_to_do(said_last, now, told_of):
+    with pytest.raises(Refused, match=r"^nova-manage db sync: exit status 1: ") as refused:
+        sync(162, now, ended=said("", 1, said_last), stops=(BACKPORT, SECRETS))
+    assert told_of in str(refused.value)
+
+
+def test_a_sync_goes_on_from_where_it_stopped_only_if_that_is_known_to_be_safe():
+    assert sync(180, 216, stops=(BACKPORT, SECRETS)) == "changed: schema version 180 to 216"
+    with pytest.raises(
+        Refused, match=r"at version 187, not at 161 or 162: the likely cause: services\.disabled_reason"
+    ):
+        sync(187, stops=(BACKPORT, SECRETS))
 
 
 @pytest.mark.parametrize("printed", ["", "\n", "None\n", "no such table: migrate_version\n"])
@@ -278,6 +307,40 @@ def test_a_sync_that_was_run_unseen_is_told_and_not_run_again(run, tmp_path):
     (tmp_path / "version").write_text("161\n")
     assert told(databases.sync(run(bash, generation=3), **SCHEMA)) == "changed: schema version 161 to 216"
     assert (tmp_path / "ran").read_text() == "x\nx\n"
+
+
+@pytest.mark.parametrize(
+    ("rehearsed", "warn", "limit"),
+    [(0.0, 30, 60), (10.0, 30, 100), (600.0, 1200, 6000), (3600.0, 7200, 14400), (20_000.0, 14400, 14400)],
+)
+def test_how_long_a_sync_may_take(rehearsed, warn, limit):
+    pace = databases.Pace(rehearsed, 2, 10)
+    assert (pace.warn_s, pace.limit_s) == (warn, limit)
+
+
+def test_a_sync_that_takes_too_long_is_told_of_and_then_ended(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(databases, "SHORTEST_S", 1.0)
+    bash, heard = Bash(tmp_path / "bin"), []
+    (tmp_path / "version").write_text("162\n")
+    script = f"cd {tmp_path}; case $2 in version) cat version;; sync) echo 170 > version; exec sleep 30;; esac"
+    bash.program("nova-manage", script)
+    bound = run(bash, tell=heard.append)
+    with pytest.raises(
+        Refused, match=r"ended after 1 s, which is all it may take.*; the schema is at version 170, and"
+    ):
+        databases.sync(bound, **SCHEMA, pace=databases.Pace(0.05, 2, 10))
+    assert heard == [
+        "`nova-manage db sync` has run for 0 s, and took 0 s when it was rehearsed; it is ended when it has run for 1 s"
+    ]
+
+
+def test_a_sync_that_was_killed_tells_where_it_stands(run, tmp_path):
+    bash = Bash(tmp_path / "bin")
+    (tmp_path / "version").write_text("162\n")
+    killed = "echo 187 > version; kill -9 $(ps -o ppid= $(ps -o ppid= $PPID))"
+    bash.program("nova-manage", f"cd {tmp_path}; case $2 in version) cat version;; sync) {killed};; esac")
+    with pytest.raises(Refused, match=r"was killed.*; the schema is at version 187, and what comes next .*: restore"):
+        databases.sync(run(bash), **SCHEMA)
 
 
 # What is asked of the database itself
