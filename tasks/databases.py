@@ -165,7 +165,7 @@ def schema_version(task: Task, version: str) -> int:
     return int(lines[-1])
 
 
-def sync(
+def sync(  # noqa: PLR0913 - a runbook gives each by its name
     task: Task,
     *,
     command: str,
@@ -173,7 +173,9 @@ def sync(
     start: Sequence[int],
     head: int,
     stops: Sequence[Stop] = (),
-    pace: Pace | None = None,
+    forecast_s: float | None = None,
+    warn_factor: float = 2.0,
+    stop_factor: float = 10.0,
 ) -> Result:
     """Bring a database to the release's schema with the component's own command, from a known version only.
 
@@ -184,13 +186,16 @@ def sync(
         start: the versions that the release starts from.
         head: the version that it ends at.
         stops: where it is known to stop part-way.
-        pace: how long it may take, as it was rehearsed; None: `SYNC_TIMEOUT_S`.
+        forecast_s: seconds that it took when it was rehearsed; None: that is not known, and `SYNC_TIMEOUT_S` holds.
+        warn_factor: the operator is told when it takes so many times as long.
+        stop_factor: it is ended when it takes so many times as long, but never before `SHORTEST_S`.
 
     Raises:
         Refused: the database is at a version from which the release does not start (a migration stopped part-way, say);
             or the command failed, was killed or took too long, and the message says at which version it is; or it ended
             well at another version.
     """
+    pace = None if forecast_s is None else Pace(forecast_s, warn_factor, stop_factor)
     limit = pace.limit_s if pace else SYNC_TIMEOUT_S
     before = earlier(task, "sync", timeout=limit)
     at = schema_version(task, version)

@@ -127,6 +127,8 @@ def prove(task: Task, *, dumps: Sequence[Dump], home: str, rehearse: bool = True
     """
     if task.is_dry_run():
         return changed(task, f"would restore {', '.join(dump.place for dump in dumps)} below {home}, and compare")
+    if not dumps:
+        return unchanged(task, Noted("there is no dump to restore here", []))
     staged = [_stage(task, dump, home, dump.trial if rehearse else None) for dump in dumps]
     return unchanged(task, Noted("; ".join(map(told, staged)), staged))
 

@@ -328,7 +328,7 @@ def test_a_sync_that_takes_too_long_is_told_of_and_then_ended(run, tmp_path, mon
     with pytest.raises(
         Refused, match=r"ended after 1 s, which is all it may take.*; the schema is at version 170, and"
     ):
-        databases.sync(bound, **SCHEMA, pace=databases.Pace(0.05, 2, 10))
+        databases.sync(bound, **SCHEMA, forecast_s=0.05)
     assert heard == [
         "`nova-manage db sync` has run for 0 s, and took 0 s when it was rehearsed; it is ended when it has run for 1 s"
     ]
