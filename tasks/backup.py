@@ -21,7 +21,7 @@ from tasks import contents, manifest, replicas
 from tasks.binding import binding_of
 from tasks.databases import DUMP_TIMEOUT_S, mysql
 from tasks.errors import Refused
-from tasks.holds import Noted, changed
+from tasks.holds import Noted, changed, unchanged
 from tasks.jobs import detached, earlier
 from tasks.manifest import SETTINGS, VARIABLES, Entry, Manifest, Server
 from tasks.replicas import Replica
@@ -181,6 +181,11 @@ def compare(task: Task, known: Manifest) -> tuple[str, ...]:
     said = sh(task, script, what=f"comparing {known.database} with its dump", timeout=DUMP_TIMEOUT_S).stdout
     facts = Facts.read(said)
     return _differences(Server.of(facts.variables, task.host.name), facts, known, task.host.name)
+
+
+def compare_all(task: Task, *, known: Sequence[Manifest]) -> Result:
+    """As `compare`, of several databases of a node; the result is its words for each of them."""
+    return unchanged(task, {each.database: compare(task, each) for each in known})
 
 
 def _differences(server: Server, facts: Facts, known: Manifest, node: str) -> tuple[str, ...]:

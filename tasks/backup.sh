@@ -45,8 +45,9 @@ room() { # FOLDER DATABASE...
   printf 'room\t%s\n' $((free + left))
 }
 
-ended() { # STATUS
-  if [ "$1" -gt 128 ]; then echo "was killed by signal $(($1 - 128))"; else echo "ended with status $1"; fi
+how() { # PROGRAM STATUS; nothing of one that went well
+  if [ "$2" -gt 128 ]; then printf ' %s was killed by signal %s' "$1" $(($2 - 128))
+  elif [ "$2" != 0 ]; then printf ' %s ended with status %s' "$1" "$2"; fi
 }
 
 # Leaves DATABASE.sql.gz and DATABASE.facts, whole or as they were before.
@@ -63,7 +64,7 @@ dump() { # DATABASE
   both=("${PIPESTATUS[@]}")
   set -e
   if [ "${both[*]}" != "0 0" ]; then
-    echo "the dump of $1 failed: mysqldump $(ended "${both[0]}"), gzip $(ended "${both[1]}")"
+    echo "the dump of $1 failed:$(how mysqldump "${both[0]}")$(how gzip "${both[1]}")"
     return 4
   fi >&2
   last=$(gzip -dc -- "$part" | tail -n 1)

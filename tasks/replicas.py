@@ -19,9 +19,9 @@ STATUS = r"""
 set -e -o pipefail
 export LC_ALL=C
 said=$(mysql -E -e 'SHOW SLAVE STATUS' 2> /dev/null) || said=$(mysql -E -e 'SHOW REPLICA STATUS')
-said=$(sed -e 's/Source/Master/; s/Replica/Slave/' <<< "$said")
-sed -n 's/^ *\([A-Z][A-Za-z_]*\): \{0,1\}\(.*\)/\1\t\2/p' <<< "$said"
-master=$(sed -n 's/^ *Master_Host: //p' <<< "$said")
+said=$(sed -e 's/^ *//' -e 's/^Replica_/Slave_/; s/^\([A-Za-z_]*\)Source/\1Master/' <<< "$said")
+sed -n 's/^\([A-Z][A-Za-z_]*\): \{0,1\}\(.*\)/\1\t\2/p' <<< "$said"
+master=$(sed -n 's/^Master_Host: //p' <<< "$said")
 [ -z "$master" ] || getent ahosts "$master" | awk '{print "address\t" $1}'
 printf 'boot\t%s\n' "$(cat /proc/sys/kernel/random/boot_id)"
 """
