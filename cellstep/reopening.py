@@ -13,7 +13,7 @@ from cellstep.errors import UsageError
 from cellstep.stages import runbook_of
 from cellstep.verification import component_of
 from cellstep.wayback import GOING_BACK, REST, Upgrade, synced
-from tasks import databases, rabbitmq
+from tasks import backup, rabbitmq, staging
 from tasks.holds import Hold
 from tasks.services import RABBITMQ
 
@@ -34,7 +34,7 @@ def standing_on_rest(book: Runbook) -> list[Step]:
     """The steps that are worth nothing without the rest: the waits between the holds that bring it, and the dumps."""
     places = [n for n, step in enumerate(book.steps) if step.kind == "hold" and name_of(step) in REST]
     between = book.steps[places[0] : places[-1]] if places else ()
-    dumps = [step for step in book.steps if step.does == databases.back_up]
+    dumps = [step for step in book.steps if step.does in {backup.back_up, staging.prove, backup.compare_all}]
     return [*(step for step in between if step.kind == "do"), *dumps]
 
 

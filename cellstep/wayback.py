@@ -13,7 +13,7 @@ from cellstep.cloud.load import Cloud
 from cellstep.cloud.nodes import Node
 from cellstep.engine.journal import UNFINISHED, Journal, RunRecord
 from cellstep.engine.steps import Runbook
-from tasks import databases, packages
+from tasks import backup, databases, packages
 from tasks.loadbalancer import FENCE
 from tasks.services import DAEMONS, RABBITMQ
 
@@ -140,7 +140,7 @@ class Upgrade:
         """Whether the cloud is at rest: the dumps were begun, and nobody has lifted since what keeps it there."""
         settling = [run for run in self.journal.runs() if REST.intersection(run.options.get(SETTLES) or ())]
         ended = max((run.started_at for run in settling), default="")
-        titles = self.titles(databases.back_up)
+        titles = self.titles(backup.back_up)
         begun = [(run, step) for run in self.runs for step in self.journal.steps(run.id) if step["title"] in titles]
         return any(self._last_begun(run, step) > ended for run, step in begun)
 

@@ -6,7 +6,7 @@ import typer
 
 from cellstep import __version__
 from cellstep.cli import lab as lab_commands
-from cellstep.cli import preflight, quota, run, verify
+from cellstep.cli import preflight, prepare, quota, run, verify
 from cellstep.cli.backout import backout
 from cellstep.cli.config import app as config_app
 from cellstep.cli.exec import exec_
@@ -48,6 +48,8 @@ def cellstep(
 UPGRADE, LOOK, TRY = "Upgrade", "Look", "Try"
 app.command(rich_help_panel=UPGRADE)(run.plan)
 app.command(rich_help_panel=UPGRADE)(preflight.preflight)
+app.command(rich_help_panel=UPGRADE)(prepare.backup)
+app.command(rich_help_panel=UPGRADE)(prepare.rehearse)
 app.command(rich_help_panel=UPGRADE)(run.run)
 app.command(rich_help_panel=UPGRADE)(run.resume)
 app.command(rich_help_panel=UPGRADE)(backout)

@@ -51,7 +51,8 @@ def as_text(cloud: Cloud, runbook: Runbook, nodes: Sequence[Node]) -> str:
         text.append(f"{line.number:>3}. {line.step.title}{_mark(line)}")
         text.append(f"       {_where(line)}")
     held = [line.held for line in lines if line.step.kind == "hold" and line.nodes]
-    text += ["", f"Held while it runs, and put back as it was: {', '.join(dict.fromkeys(held))}"]
+    if held:
+        text += ["", f"Held while it runs, and put back as it was: {', '.join(dict.fromkeys(held))}"]
     return "\n".join(text)
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from cellstep.cloud.load import Cloud
 from cellstep.engine.steps import Runbook
 from cellstep.errors import UsageError
-from cellstep.stages import nova, nova_backout
+from cellstep.stages import nova, nova_backout, preparation
 
 STAGES: dict[str, Callable[[Cloud], Runbook]] = {"nova": nova.runbook}
 """Stage name to what makes its runbook for a cloud. A new stage is a module here, and a line in this table."""
@@ -14,14 +14,22 @@ STAGES: dict[str, Callable[[Cloud], Runbook]] = {"nova": nova.runbook}
 BACKOUTS: dict[str, Callable[[Cloud], Runbook]] = {"nova-backout": nova_backout.runbook}
 """The ways back, by the same rule; `cellstep backout` begins them."""
 
+WITH_DATABASES = ("nova", "cinder", "keystone", "glance", "ceilometer")
+
+PREPARATIONS: dict[str, Callable[[Cloud], Runbook]] = {
+    **{f"{component}-backup": preparation.backup_of(component) for component in WITH_DATABASES},
+    **{f"{component}-rehearsal": preparation.rehearsal_of(component) for component in WITH_DATABASES},
+}
+"""What is done days ahead; `cellstep backup` and `cellstep rehearse` begin them."""
+
 
 def runbook_of(stage: str, cloud: Cloud) -> Runbook:
-    """The runbook of a stage, or of the way back from it.
+    """The runbook of a stage, of the way back from it, or of what prepares it.
 
     Raises:
         UsageError: there is no such stage.
     """
-    known = STAGES | BACKOUTS
+    known = STAGES | BACKOUTS | PREPARATIONS
     if stage not in known:
         raise UsageError(f"there is no stage “{stage}”; the stages are: {', '.join(STAGES)}")
     return known[stage](cloud)

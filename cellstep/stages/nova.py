@@ -4,6 +4,8 @@ One line is one step, checked before the next begins. Titles are the operators' 
 `tasks/`, what a gate finds in `cellstep/stages/gates.py`, what a cloud gives to it in `cellstep/stages/arguments.py`.
 """
 
+from dataclasses import replace
+
 from cellstep.cloud.load import Cloud
 from cellstep.engine.steps import Nodes, Runbook, Step, gate, hold, lift, save, step
 from cellstep.quota import repair_if_asked
@@ -33,6 +35,8 @@ from cellstep.stages.choices import (
     TOP_NODES,
     TOP_QUEUES,
 )
+from cellstep.stages.copies import Copies
+from cellstep.stages.preparation import backed_up, compared, proven
 from tasks import checkout, databases, evidence, loadbalancer, packages, puppet, rabbitmq, reboot, scheduling
 from tasks.loadbalancer import FENCE
 from tasks.monitoring import RESTARTS_AND_ALARMS
@@ -45,6 +49,7 @@ from tasks.services import DAEMONS, RABBITMQ
 def runbook(cloud: Cloud) -> Runbook:
     """The steps of the stage for one cloud."""
     site = Site(cloud, "nova")
+    copies = Copies(cloud, "nova")
     nova, release, ask = site.packages, site.release_packages, evidence.gather
     return Runbook("nova", (
         save("Save a list of all volumes", ask, on=TOP_DATABASE, per_node=site.asking("volumes", "quotas"),
@@ -68,17 +73,16 @@ def runbook(cloud: Cloud) -> Runbook:
         *_quiet(site, "Compute nodes",
                 COMPUTE_NODES, COMPUTE_NODES, NO_BALANCERS, COMPUTE_DATABASES, COMPUTE_QUEUES),
 
-        step("Back up all DBs and create a local dump of each in case we need a rapid restore", databases.back_up,
-             on=DATABASES, per_node=site.dumps, at_once=True, section="The upgrade"),
+        *_safe_to_change(copies),
         step("Update all the Nova RPMs and the kernel on top controllers", packages.update, on=TOP_CONTROLLERS,
              per_node=nova, kernel=True),
-        step("Update the top DB", databases.sync, on=FIRST_TOP_CONTROLLER, **site.schema),
+        step("Update the top DB", databases.sync, on=FIRST_TOP_CONTROLLER, per_node=copies.forecast, **site.schema),
         step("Reboot the top controllers to get the latest Linux kernel", reboot.for_new_kernel,
              on=TOP_CONTROLLERS, **site.reboot),
         step("Update all the Nova RPMs and the kernel on the cell controllers", packages.update, on=CELL_CONTROLLERS,
              per_node=nova, kernel=True),
         step("Update the cell DBs", databases.sync, on=A_CONTROLLER_IN_EACH_CELL, at_once=True,
-             **site.schema),
+             per_node=copies.forecast, **site.schema),
         step("Reboot the cell controllers for the new kernel", reboot.for_new_kernel, on=CELL_CONTROLLERS,
              **site.reboot),
         step("Update the RPMs on the compute nodes", packages.update, on=COMPUTE_NODES, per_node=nova),
@@ -123,6 +127,11 @@ def runbook(cloud: Cloud) -> Runbook:
              when_empty="no load balancer in the inventory: open them by hand", **site.fence),
     ), may_miss=lambda node: node.tier == "compute", way_back="`cellstep backout nova` brings back what was",
        facts=site.facts)
+
+
+def _safe_to_change(copies: Copies) -> list[Step]:
+    """No schema is changed without a dump that was restored and compared, and a rehearsal on that very copy."""
+    return [replace(backed_up(copies), section="The upgrade"), proven(copies), compared(copies)]
 
 
 def scheduled(site: Site) -> list[Step]:

@@ -9,7 +9,7 @@ from types import ModuleType
 
 import pandas as pd
 
-from reports.tables import guests, hosts, preflight, quarantine, quotas, rpms, services, volumes
+from reports.tables import backups, guests, hosts, preflight, quarantine, quotas, rehearsals, rpms, services, volumes
 
 TABLES: dict[str, ModuleType] = {
     "rpms": rpms,
@@ -20,6 +20,8 @@ TABLES: dict[str, ModuleType] = {
     "quarantine": quarantine,
     "hosts": hosts,
     "preflight": preflight,
+    "backups": backups,
+    "rehearsals": rehearsals,
 }
 
 

@@ -15,6 +15,7 @@ workers: 6
 pace: {canary: 2, growth: 3}
 budgets: {failed: 1, failed_per_cell: 1, unreachable: 1, unreachable_per_cell: 1}
 databases: {password_file: secret}
+staging: {on: top-infra01}
 fence: {socket: /run/haproxy.sock}
 drain: {timeout_s: 30}
 puppet: {run: puppet-run}
@@ -88,6 +89,11 @@ def _host(root: Path, node: Node, cloud: Cloud) -> None:
         (root / place).mkdir(parents=True)
     for link in ("bin", "sbin", "lib", "lib64"):
         (root / link).symlink_to(f"usr/{link}")
+    awk = Path("/usr/bin/awk").resolve()  # Debian's is a link through /etc/alternatives
+    (root / "etc/alternatives").mkdir()
+    (root / "etc/alternatives/awk").symlink_to(awk)
+    for link in ("self", "meminfo", "mounts"):  # the rest of /proc is this node's own
+        (root / "proc" / link).symlink_to(f"/opt/proc/{link}")
     for name, text in {
         "etc/node": f"NODE={node.name}\nCELL={node.cell}\nTIER={node.tier or 'none'}\n",
         "etc/kernel": f"{KERNELS[0]}\n",

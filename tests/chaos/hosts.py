@@ -12,6 +12,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -146,11 +147,18 @@ class ScriptedMysql:
         if self.world.is_down(self.name):
             raise Unreachable(f"{self.name}: MySQL on port 3306: no answer")
         for words, answer in (
+            ("SHOW GLOBAL VARIABLES", self._variables),
             ("FROM migrate_version", self._heads),
             ("FROM services WHERE deleted=0 AND `binary`=%s", self._computes),
             ("FROM services", self._heartbeats),
             ("task_state IS NOT NULL", list),
-            ("SELECT uuid, host FROM instances", list),
+            ("UTC_TIMESTAMP() AS now", lambda: [{"now": datetime.now(UTC).replace(tzinfo=None, microsecond=0)}]),
+            ("SELECT uuid, host, vm_state FROM instances", list),
+            ("FROM instances WHERE created_at>=", list),
+            ("FROM instance_actions", list),
+            ("FROM block_device_mapping", list),
+            ("FROM information_schema.tables", lambda: [{"n": 0}]),
+            ("FROM volumes WHERE created_at>=", list),
             ("FROM volumes", self._volumes),
             ("SHOW COLUMNS FROM services", self._user_column),
             ("COLUMNS FROM quota_usages", self._user_column),
@@ -164,6 +172,11 @@ class ScriptedMysql:
             if words in sql:
                 return answer()
         raise AssertionError(f"the scripted database has no answer to: {sql}")
+
+    def _variables(self) -> list[dict[str, Any]]:
+        """As the node's own client tells them (programs/sql.sh)."""
+        told = {"hostname": self.name, "datadir": "/var/lib/mysql/", "port": "3306", "version": "10.0", "server_id": "1"}
+        return [{"Variable_name": name, "Value": value} for name, value in told.items()]
 
     def _schema(self) -> int:
         return int((self._database / "schema").read_text())

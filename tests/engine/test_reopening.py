@@ -19,6 +19,8 @@ from cellstep.wayback import GOING_BACK, Upgrade
 from tests.engine.test_settling import CHANGED, Place, Scripted, well
 from tests.support.folders import lab_folder
 
+PROVE = "Restore each dump beside the cloud, compare it, and rehearse the schema change on the copy"
+COMPARE = "Check that every dump is proven and rehearsed, and that nothing was written since"
 BACK_UP = "Back up all DBs and create a local dump of each in case we need a rapid restore"
 UPDATE = "Update all the Nova RPMs and the kernel on top controllers"
 SYNC, AFTER_SYNC = "Update the top DB", "Reboot the top controllers to get the latest Linux kernel"
@@ -96,7 +98,7 @@ def test_what_stands_on_rest_are_the_waits_and_the_dumps(night: Night):
     titles = [step.title for step in standing_on_rest(runbook_of("nova", night.cloud))]
     tiers = ("Top API controllers", "Cell controllers", "Compute nodes")
     waits = ("wait until no instance has a task state", "wait until the queues are empty")
-    assert titles == [*(f"{tier}: {wait}" for tier in tiers for wait in waits), BACK_UP]
+    assert titles == [*(f"{tier}: {wait}" for tier in tiers for wait in waits), BACK_UP, PROVE, COMPARE]
     back = [step.title for step in standing_on_rest(runbook_of("nova-backout", night.cloud))]
     assert back == ["Wait until no instance has a task state", "Wait until the queues are empty"]
 
@@ -105,13 +107,14 @@ def test_a_run_whose_rest_was_ended_waits_and_dumps_again_before_it_changes_anyt
     """Users were let in for a day: the dumps of the night before are not what a back-out may bring back."""
     night.until(UPDATE)
     night.lift(well)
-    sent = night.resume(fails="update")
+    sent = night.resume(fails="compare_all")
     assert hosts(sent, "wait_for_tasks") == CELLS
     assert hosts(sent, "wait_until_empty") == CELLS
     assert hosts(sent, "back_up") == CELLS
-    assert sent[-1][0] == "update"
+    assert hosts(sent, "prove") == ["top-infra01"]
+    assert sent[-1][0] == "compare_all"
     tasks = [task for task, _ in sent]
-    assert tasks.index("wait_for_tasks") < tasks.index("back_up") == len(tasks) - 1 - len(CELLS)
+    assert tasks.index("wait_for_tasks") < tasks.index("back_up") < tasks.index("prove") < tasks.index("compare_all")
     assert not {"gather", "promote", "receive_repository", "clean", "download"} & set(tasks)
 
 
@@ -128,7 +131,7 @@ def test_queues_are_not_asked_for_where_rabbitmq_is_disabled_still(night: Night)
     night.lift(well, name="daemons")
     assert set(night.states(run, QUEUES).values()) == {"changed"}
     assert set(night.states(run, TASKS).values()) == {"not_run"}
-    sent = night.resume(fails="update")
+    sent = night.resume(fails="compare_all")
     assert (hosts(sent, "wait_until_empty"), hosts(sent, "back_up")) == ([], CELLS)
 
 

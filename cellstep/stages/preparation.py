@@ -1,0 +1,51 @@
+"""Days ahead: the databases of a component dumped, the dumps proven, and its schema change rehearsed on the copies."""
+
+from collections.abc import Callable
+
+from cellstep.cloud.load import Cloud
+from cellstep.engine.steps import Runbook, Step, gate, step
+from cellstep.stages.copies import Copies
+from tasks import backup, staging
+
+
+def backed_up(copies: Copies) -> Step:
+    """The dumps, cells side by side."""
+    return step("Back up all DBs and create a local dump of each in case we need a rapid restore", backup.back_up,
+                on=copies.sources, per_node=copies.dumps, at_once=True, keep=copies.keep_backups)  # fmt: skip
+
+
+def proven(copies: Copies) -> Step:
+    """The dumps restored, and the schema change tried on what was restored."""
+    return step("Restore each dump beside the cloud, compare it, and rehearse the schema change on the copy",
+                staging.prove, on=copies.provers, per_node=copies.to_prove, at_once=True,
+                keep=copies.keep_proofs)  # fmt: skip
+
+
+def compared(copies: Copies) -> Step:
+    """The gate before a schema is changed."""
+    return gate("Check that every dump is proven and rehearsed, and that nothing was written since",
+                backup.compare_all, on=copies.sources, per_node=copies.to_compare, judge=copies.proven)  # fmt: skip
+
+
+def backup_of(component: str) -> Callable[[Cloud], Runbook]:
+    """The runbook of `cellstep backup`."""
+
+    def runbook(cloud: Cloud) -> Runbook:
+        copies = Copies(cloud, component)
+        return _runbook(f"{component}-backup", copies, backed_up(copies))
+
+    return runbook
+
+
+def rehearsal_of(component: str) -> Callable[[Cloud], Runbook]:
+    """The runbook of `cellstep rehearse`."""
+
+    def runbook(cloud: Cloud) -> Runbook:
+        copies = Copies(cloud, component)
+        return _runbook(f"{component}-rehearsal", copies, backed_up(copies), proven(copies))
+
+    return runbook
+
+
+def _runbook(stage: str, copies: Copies, *steps: Step) -> Runbook:
+    return Runbook(stage, steps, may_miss=lambda _node: False, report=copies.tables)
