@@ -15,17 +15,19 @@ from pathlib import Path
 
 from nornir.core.task import Result, Task
 
+from tasks import backup
+from tasks.backup import MYSQLDUMP
 from tasks.databases import DUMP_TIMEOUT_S
 from tasks.errors import CommandFailed, Refused
 from tasks.holds import changed, skipped, unchanged
 from tasks.jobs import detached, earlier
+from tasks.manifest import Manifest, Server
 from tasks.shell import sh
+from tasks.staging import upload
 
 ASK_EVERY_S = 1.0
 SERVER_TIMEOUT_S = 120.0
 RESTORE_TIMEOUT_S = 2 * DUMP_TIMEOUT_S
-MYSQLDUMP = "mysqldump --opt --single-transaction --routines --triggers --events --add-drop-database --databases"
-"""As `tasks.databases.DUMP` calls it: a dump of what was restored must be the same."""
 
 # folder, file. Prints: sha256 DIGEST; table NAME; row TEXT (of migrate_version); last LINE.
 INSPECT = r"""
@@ -59,7 +61,8 @@ case "$tables" in *'table migrate_version'*)
 esac
 """
 
-# folder, database, digest. The marker is on disk before the first statement, and goes when the proof is there.
+# folder, database, digest. The marker is on disk before the first statement, and goes when the proof is there. What was
+# restored is dumped again as the dump was made: it must be the same.
 RESTORE = r"""
 set -e -o pipefail
 umask 077
@@ -78,6 +81,13 @@ found=$(__MYSQLDUMP__ "$database" | grep -v '^--' | sha256sum)
 [ "$meant" = "$found" ] || { echo "$database, restored and dumped again, differs from its dump" >&2; exit 5; }
 mv "$database.restoring" "$database.restored"
 """.replace("__MYSQLDUMP__", MYSQLDUMP)
+
+# Who works with the database, beside this: user@host, connections.
+USERS = r"""
+set -e -o pipefail
+ask <<< "SELECT CONCAT(user, '@', SUBSTRING_INDEX(host, ':', 1)), COUNT(*) FROM information_schema.processlist
+  WHERE db = $(literal %s) AND id <> CONNECTION_ID() GROUP BY 1 ORDER BY 1"
+"""
 
 
 @dataclass(frozen=True)
@@ -191,7 +201,14 @@ def check(
 
 
 def restore(
-    task: Task, *, database: str, repository_id: str, start: Sequence[int], folder: str, here: Path | None
+    task: Task,
+    *,
+    database: str,
+    repository_id: str,
+    start: Sequence[int],
+    folder: str,
+    here: Path | None,
+    afresh: bool = False,
 ) -> Result:
     """Bring a database back from its dump, and prove it: dumped again it is the same, line by line.
 
@@ -205,6 +222,7 @@ def restore(
         start: the schema versions that the release starts from.
         folder: the folder on the node with the dump.
         here: our copy of the dump; None where no schema change was begun here.
+        afresh: also where it was restored already: what was written since goes. Nothing then says that it was restored.
 
     Raises:
         CommandFailed: the load failed, or what was loaded differs from the dump; another try begins anew.
@@ -217,11 +235,13 @@ def restore(
     dump = inspect(task, database=database, repository_id=repository_id, start=start, folder=folder, here=here)
     was = state(task, database=database, repository_id=repository_id, folder=folder)
     at = "at no version" if was.version is None else f"at version {was.version}"
-    if was.restored == dump.digest and was.version == dump.version and not was.begun:
+    if was.restored == dump.digest and was.version == dump.version and not was.begun and not afresh:
         return skipped(task, f"restored already, {at}")
     if task.is_dry_run():
         return changed(task, f"would restore {database}, {at}, from {folder}: version {dump.version}")
     script = RESTORE % (shlex.quote(folder), shlex.quote(database), dump.digest)
+    if afresh:  # whoever restores by hand goes on, and a later back-out has to do it again
+        script += 'rm -f -- "$database.restored"\n'
     detached(task, script, name="restore", what=f"restoring {database}", timeout=RESTORE_TIMEOUT_S)
     now = state(task, database=database, repository_id=repository_id, folder=folder)
     if now.version != dump.version or now.tables != dump.tables:
@@ -231,3 +251,45 @@ def restore(
         task,
         f"restored from {folder}: {at} before, at {now.version} now, {len(now.tables)} tables; dumped again, the same",
     )
+
+
+def put_back(task: Task, *, known: Manifest, folder: str, here: Path) -> Result:
+    """Bring a database back from a dump, on request: all that was written since is lost.
+
+    Args:
+        task: the Nornir task, on the database's node.
+        known: the dump's manifest.
+        folder: on the node; the dump is copied there where it is not.
+        here: our copy of the dump.
+
+    Raises:
+        Refused: another server answers than was dumped; somebody works with the database; the dump is not whole; or
+            what was restored is not what the manifest says.
+        CommandFailed: as `restore`; another try begins anew.
+        tasks.jobs.CutOff: the same.
+    """
+    told = sh(task, f"{backup.SCRIPT}\nserver", what="asking which server answers").stdout
+    server = Server.of(backup.Facts.read(told).variables, task.host.name)
+    meant = known.server if task.host.name == known.node else known.origin
+    if not server.is_same(meant):
+        raise Refused(f"another server answers: {server}; the dump is of {meant}: it is not put back there")
+    earlier(task, "restore", timeout=RESTORE_TIMEOUT_S)  # one that is under way is no other's work
+    script = f"{backup.SCRIPT}\n{USERS % shlex.quote(known.database)}"
+    users = sh(task, script, what=f"asking who works with {known.database}").stdout.split("\n")
+    if found := [f"{user} ({count})" for user, _, count in (line.partition("\t") for line in users if line)]:
+        raise Refused(f"somebody works with {known.database}: {', '.join(found)}; stop that first")
+    path = f"{folder}/{known.file}"
+    if not task.is_dry_run() and sh(task, f"test -e {shlex.quote(path)}", ok=None).exit_status:
+        upload(task, known, here, path)
+    said = restore(
+        task,
+        database=known.database,
+        repository_id=known.repository_id,
+        start=() if known.head is None else (known.head,),
+        folder=folder,
+        here=here,
+        afresh=True,
+    )
+    if not task.is_dry_run() and (differences := backup.compare(task, known)):
+        raise Refused(f"restored, but not as its manifest says: {'; '.join(differences[:5])}")
+    return changed(task, f"{said.result}; its {len(known.tables)} tables are as the manifest says")

@@ -16,6 +16,7 @@ from urllib.parse import quote
 from nornir.core.task import Result, Task
 
 from tasks import contents, differences, rehearsal, schemas
+from tasks.binding import binding_of
 from tasks.errors import CommandFailed, Refused
 from tasks.holds import Noted, changed, unchanged
 from tasks.jobs import detached, earlier
@@ -129,7 +130,11 @@ def prove(task: Task, *, dumps: Sequence[Dump], home: str, rehearse: bool = True
         return changed(task, f"would restore {', '.join(dump.place for dump in dumps)} below {home}, and compare")
     if not dumps:
         return unchanged(task, Noted("there is no dump to restore here", []))
-    staged = [_stage(task, dump, home, dump.trial if rehearse else None) for dump in dumps]
+    binding, staged = binding_of(task), []
+    for dump in dumps:
+        staged.append(_stage(task, dump, home, dump.trial if rehearse else None))
+        if binding:
+            binding.tell(told(staged[-1]))
     return unchanged(task, Noted("; ".join(map(told, staged)), staged))
 
 
@@ -160,7 +165,7 @@ def _stage(task: Task, dump: Dump, home: str, trial: Trial | None) -> Staged:
     if task.host.name != manifest.node:
         path = f"{home}/{name}.sql.gz"
         if before is None:  # what has been started has its dump
-            _upload(task, dump, path)
+            upload(task, manifest, dump.here, path)
     script = f"{_arguments(dump, home, name, path, trial)}\n{SCRIPT}"
     what = f"restoring {dump.place} in {home}"
     try:
@@ -179,18 +184,24 @@ def _name(place: str) -> str:
     return f"{re.sub(r'[^a-z0-9]+', '-', place.lower()).strip('-')[:20]}.{digest}"
 
 
-def _upload(task: Task, dump: Dump, path: str) -> None:
-    """Stream our copy of the dump to the node."""
-    if not dump.here.is_file():
-        raise Refused(f"there is no copy {dump.here} of the dump of {dump.place}: bring it back, or back up again")
+def upload(task: Task, known: Manifest, here: Path, path: str) -> None:
+    """Stream our copy of a dump to a node.
+
+    Raises:
+        Refused: our copy is not there, or not what was dumped.
+        CommandFailed: it did not arrive whole, or there is no room for it.
+    """
+    whose = f"{known.node}/{known.database}"
+    if not here.is_file():
+        raise Refused(f"there is no copy {here} of the dump of {whose}: bring it back, or back up again")
     folder, _, file = path.rpartition("/")
     name = shlex.quote(file)
-    script = UPLOAD % (shlex.quote(folder), name, name, dump.manifest.sha256, name, name, name)
-    with dump.here.open("rb") as source:
-        if hashlib.file_digest(source, "sha256").hexdigest() != dump.manifest.sha256:
-            raise Refused(f"{dump.here} is not the dump that was made of {dump.place}: its SHA-256 is another")
+    script = UPLOAD % (shlex.quote(folder), name, name, known.sha256, name, name, name)
+    with here.open("rb") as source:
+        if hashlib.file_digest(source, "sha256").hexdigest() != known.sha256:
+            raise Refused(f"{here} is not the dump that was made of {whose}: its SHA-256 is another")
         source.seek(0)
-        change(task, script, what=f"copying {dump.here} to {path}", timeout=UPLOAD_TIMEOUT_S, source=source)
+        change(task, script, what=f"copying {here} to {path}", timeout=UPLOAD_TIMEOUT_S, source=source)
 
 
 def _arguments(dump: Dump, home: str, name: str, path: str, trial: Trial | None) -> str:

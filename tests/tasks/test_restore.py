@@ -88,10 +88,6 @@ def node(tmp_path, server):
     return found
 
 
-def test_the_dump_that_is_taken_is_the_dump_that_is_compared_with():
-    assert restore.MYSQLDUMP in databases.DUMP
-
-
 def test_a_database_comes_back_to_the_letter(node):
     """Tables that only the new release has are gone, and triggers and routines are back."""
     told = "at version 216 before, at 161 now, 3 tables; dumped again, the same"
