@@ -137,7 +137,7 @@ def back_up(
     """
     if task.is_dry_run():
         return changed(task, f"would dump {database} into {folder}")
-    names = list(dict.fromkeys([database, *others]))
+    binding, names = binding_of(task), list(dict.fromkeys([database, *others]))
     made = earlier(task, "dump", timeout=DUMP_TIMEOUT_S)
     seen, server = _survey(task, names, folder)
     present = [name for name in names if name in seen.sizes]
@@ -159,6 +159,8 @@ def back_up(
             known = replace(known, replica_of=replica.of, origin=master)
         _keep(task, known, folder, here)
         found.append(known)
+        if binding:
+            binding.tell(_told(known))
     behind = f", from the replica of {replica.of}, {lag} s behind" if replica else ""
     words = f"dumped to {folder} and copied to {here}{behind}: {', '.join(map(_told, found))}"
     return changed(task, Noted(words, found))

@@ -142,7 +142,7 @@ class RunDisplay:
 
     def told(self, node: str, text: str) -> None:
         """A line of a node's task, at once."""
-        self.console.print(Text(f"        {node}: {text}", style="yellow"))
+        self.console.print(Text(f"        {node}: {text}"))
 
     def _print_finding(self, finding: Finding) -> None:
         mark, colour = ("blocks", "bold red") if finding.blocking else ("finding", "yellow")
