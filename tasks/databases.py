@@ -1,14 +1,10 @@
-"""Databases: waiting for tasks, dumps, schema versions and `db sync`, heartbeats, the volume list."""
+"""Databases: waiting for tasks, schema versions and `db sync`, heartbeats, the volume list."""
 
-import hashlib
-import os
-import shlex
 import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from nornir.core.task import Result, Task
@@ -26,32 +22,6 @@ DUMP_TIMEOUT_S = 4 * 3600.0
 SYNC_TIMEOUT_S = 4 * 3600.0
 SHORTEST_S = 60.0
 """No schema change is ended sooner, however short its rehearsal was."""
-
-
-# folder, the database that must be there, others. Prints a line a dump: SHA-256, bytes, file.
-DUMP = r"""
-set -e -o pipefail
-umask 077
-mkdir -p -- %s
-cd -- "$_"
-required=%s
-for database in "$required" %s; do
-  present=$(mysql -N -B -e "SELECT COUNT(*) FROM information_schema.schemata WHERE schema_name='$database'")
-  if [ "$present" = 0 ]; then
-    [ "$database" != "$required" ] || { echo "there is no database $database" >&2; exit 3; }
-    continue
-  fi
-  mysqldump --opt --single-transaction --routines --triggers --events --add-drop-database --databases "$database" \
-    | gzip > "$database.part"
-  case "$(gzip -dc "$database.part" | tail -n 1)" in
-    '-- Dump completed'*) ;;
-    *) echo "the dump of $database is cut off" >&2; exit 4;;
-  esac
-  mv "$database.part" "$database.sql.gz"
-  digest=$(sha256sum < "$database.sql.gz")
-  stat -c "${digest%%%% *} %%s %%n" "$database.sql.gz"
-done
-"""
 
 
 @dataclass(frozen=True)
@@ -111,50 +81,6 @@ def wait_for_tasks(task: Task, *, database: str, timeout_s: float, accept_stuck:
     if accept_stuck or task.is_dry_run():
         return unchanged(task, f"{len(rows)} with a task state: {stuck}{more}")
     raise Refused(f"{len(rows)} instances still have a task state after {timeout_s:.0f} s: {stuck}{more}; settle them")
-
-
-def back_up(task: Task, *, database: str, others: Sequence[str], folder: str, here: Path) -> Result:
-    """Dump the databases into compressed files on their own node, as its root, and copy them to the operator's side.
-
-    mysqldump's options are those of the EL6 guide, with the databases named. A file is 0600, written under another
-    name, and renamed only when `-- Dump completed` was its last line; the copy has the same SHA-256.
-
-    Args:
-        task: the Nornir task.
-        database: must be there.
-        others: dumped as well where they are on this server.
-        folder: on the node.
-        here: the operator's folder for this node.
-
-    Raises:
-        CommandFailed: a database is not there, or its dump failed or is cut off.
-        tasks.jobs.CutOff: mysqldump was killed, or the node was restarted meanwhile.
-        Refused: the copy differs from the dump.
-    """
-    if task.is_dry_run():
-        return changed(task, f"would dump {database} into {folder}")
-    names = " ".join(shlex.quote(name) for name in others)
-    dump = DUMP % (shlex.quote(folder), shlex.quote(database), names)
-    lines = detached(task, dump, name="dump", what="mysqldump", timeout=DUMP_TIMEOUT_S).stdout.splitlines()
-    said = []
-    for line in lines:
-        digest, size, name = line.split()
-        _fetch(task, f"{folder}/{name}", here / name, digest)
-        said.append(f"{name} ({int(size):,} bytes)")
-    return changed(task, f"dumped to {folder} and copied to {here}: {', '.join(said)}")
-
-
-def _fetch(task: Task, path: str, here: Path, digest: str) -> None:
-    """Copy a file of the node, 0600; the digest is SHA-256 in hexadecimal."""
-    here.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    part = here.with_suffix(".part")
-    part.unlink(missing_ok=True)
-    with os.fdopen(os.open(part, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "wb") as sink:
-        sh(task, f"cat -- {shlex.quote(path)}", timeout=DUMP_TIMEOUT_S, sink=sink)
-    with part.open("rb") as copy:
-        if hashlib.file_digest(copy, "sha256").hexdigest() != digest:
-            raise Refused(f"the copy of {path} differs from it; is the disk full here?")
-    part.rename(here)
 
 
 def schema_version(task: Task, version: str) -> int:

@@ -1,185 +1,14 @@
-"""Databases: dumps and their copies, schema versions and `db sync`, and the waits."""
+"""Databases: schema versions and `db sync`, and the waits."""
 
-import gzip
-import hashlib
 import time
 
 import pytest
 
 from tasks import databases, jobs, shell
 from tasks.binding import Binding, bind
-from tasks.errors import CommandFailed, Refused
+from tasks.errors import Refused
 from tasks.rehearsal import Stop
-from tests.support.scripted import Bash, Database, Scripted, reply, said, task_on, told
-
-# It writes what mysqldump does, and stops as `fault` in its folder says: NAME how.
-MYSQLDUMP = r"""
-for last; do :; done
-echo "$*" >> asked
-read -r name how < fault
-[ "$name" = "$last" ] || how=
-echo "-- MySQL dump 10.13  Distrib 5.1.73"
-for ((i = 0; i < 2000; i++)); do echo "INSERT INTO $last VALUES ($i);"; done
-[ "$how" = fails ] && { echo "mysqldump: Error 2013: Lost connection during query" >&2; exit 3; }
-[ "$how" = cut ] && exit 0
-[ "$how" = talks ] && { echo '-- Dump completed on 2014-01-30 10:00:00'; echo 'but'; exit 0; }
-echo '-- Dump completed on 2014-01-30 10:00:00'
-"""
-
-
-class Server(Bash):
-    """A bash with stand-ins for `mysql` and `mysqldump`, over a file with the databases' names."""
-
-    def __init__(self, folder):
-        super().__init__(folder / "bin")
-        self.work = folder
-        self.has("nova", "cinder", "mysql")
-        self.fault("")
-        self.program(
-            "mysql", f"""cd {folder}; grep -c "^$(sed "s/.*'\\(.*\\)'.*/\\1/" <<< "${{!#}}")$" databases; true"""
-        )
-        self.program("mysqldump", f"cd {folder}\n{MYSQLDUMP}")
-
-    def has(self, *names):
-        (self.work / "databases").write_text("".join(f"{name}\n" for name in names))
-
-    def fault(self, text):
-        (self.work / "fault").write_text(f"{text}\n")
-
-    @property
-    def asked(self):
-        asked = self.work / "asked"
-        return [line.split()[-1] for line in asked.read_text().splitlines()] if asked.exists() else []
-
-
-@pytest.fixture
-def server(tmp_path):
-    return Server(tmp_path)
-
-
-@pytest.fixture
-def back_up(server, tmp_path):
-    """Back up, and return the folder on the node and the operator's."""
-    there, here = tmp_path / "node's backups" / "run1", tmp_path / "out" / "backup" / "top-infra01"
-
-    def call(*others, node=server):
-        arguments = {"database": "nova", "others": others, "folder": str(there), "here": here}
-        return reply(node, databases.back_up, **arguments)
-
-    call.there, call.here = there, here
-    return call
-
-
-def files(folder):
-    return sorted(path.name for path in folder.iterdir()) if folder.exists() else []
-
-
-def test_databases_are_dumped_and_copied(server, back_up):
-    answer = back_up("cinder")
-    assert files(back_up.there) == files(back_up.here) == ["cinder.sql.gz", "nova.sql.gz"]
-    for name in ("nova", "cinder"):
-        dump = (back_up.there / f"{name}.sql.gz").read_bytes()
-        assert (back_up.here / f"{name}.sql.gz").read_bytes() == dump
-        text = gzip.decompress(dump).decode()
-        assert text.count(f"INSERT INTO {name} ") == 2000
-        assert text.splitlines()[-1].startswith("-- Dump completed")
-        assert f"{name}.sql.gz ({len(dump):,} bytes)" in answer
-    assert answer.startswith(f"changed: dumped to {back_up.there} and copied to {back_up.here}: nova.sql.gz (")
-    assert set(server.asked) == {"nova", "cinder"}
-    options = (server.work / "asked").read_text().splitlines()[0].split()
-    assert {"--opt", "--single-transaction", "--routines", "--triggers", "--add-drop-database"} <= set(options)
-
-
-def test_dumps_and_copies_are_for_their_owner_alone(back_up):
-    back_up("cinder")
-    for folder in (back_up.there, back_up.here):
-        assert folder.stat().st_mode & 0o777 == 0o700
-        assert {path.stat().st_mode & 0o777 for path in folder.iterdir()} == {0o600}
-
-
-def test_another_try_takes_the_place_of_the_first(server, back_up):
-    server.fault("cinder fails")
-    with pytest.raises(CommandFailed):
-        back_up("cinder")
-    server.fault("")
-    (back_up.here).mkdir(parents=True)
-    (back_up.here / "nova.sql.part").write_text("a copy that was cut off")
-    back_up("cinder")
-    assert files(back_up.there) == files(back_up.here) == ["cinder.sql.gz", "nova.sql.gz"]
-
-
-@pytest.mark.parametrize(
-    ("fault", "told_of"),
-    [
-        ("nova fails", "mysqldump: exit status 3: mysqldump: Error 2013: Lost connection during query"),
-        ("nova cut", "mysqldump: exit status 4: the dump of nova is cut off"),
-        ("nova talks", "mysqldump: exit status 4: the dump of nova is cut off"),
-        ("cinder fails", "mysqldump: exit status 3"),
-        ("cinder cut", "mysqldump: exit status 4: the dump of cinder is cut off"),
-    ],
-)
-def test_a_dump_that_is_not_whole_is_never_taken_for_one(server, back_up, fault, told_of):
-    """Also where mysqldump fails before gzip, which does not."""
-    server.fault(fault)
-    with pytest.raises(CommandFailed, match=told_of):
-        back_up("cinder")
-    assert files(back_up.there)[0] == f"{fault.split()[0]}.part"
-    assert f"{fault.split()[0]}.sql.gz" not in files(back_up.there)
-    assert files(back_up.here) == []
-
-
-def test_an_old_whole_dump_outlives_a_try_that_fails(server, back_up):
-    back_up()
-    before = (back_up.there / "nova.sql.gz").read_bytes()
-    server.fault("nova cut")
-    with pytest.raises(CommandFailed):
-        back_up()
-    assert (back_up.there / "nova.sql.gz").read_bytes() == before
-
-
-def test_the_stages_own_database_must_be_there(server, back_up):
-    server.has("cinder", "nova_api")
-    with pytest.raises(CommandFailed, match="mysqldump: exit status 3: there is no database nova"):
-        back_up("cinder")
-    assert server.asked == []
-
-
-def test_another_database_need_not_be_there(server, back_up):
-    """Each server has some of them: Cinder's is in the top cell alone."""
-    server.has("nova")
-    assert "cinder" not in back_up("cinder").partition("copied")[2]
-    assert files(back_up.here) == ["nova.sql.gz"]
-    assert server.asked == ["nova"]
-
-
-def test_a_server_that_does_not_answer_is_a_failure(server, back_up):
-    server.program("mysql", 'echo "ERROR 2002 (HY000): Can\'t connect" >&2; exit 1')
-    with pytest.raises(CommandFailed, match="mysqldump: exit status 1: ERROR 2002"):
-        back_up()
-
-
-@pytest.mark.parametrize("arrives", ["", "half", "another"])
-def test_a_copy_with_another_digest_is_refused(back_up, arrives):
-    digest = hashlib.sha256(b"the dump").hexdigest()
-    node = Scripted([("mysqldump --opt", f"{digest} 8 nova.sql.gz\n"), ("cat -- ", arrives)])
-    with pytest.raises(Refused, match=r"the copy of .*/nova.sql.gz differs from it"):
-        back_up(node=node)
-    assert "nova.sql.gz" not in files(back_up.here)
-
-
-def test_a_copy_that_fails_is_a_failure(back_up):
-    node = Scripted([("mysqldump --opt", "00 8 nova.sql.gz\n"), ("cat -- ", said("the", 1, "cat: Input/output error"))])
-    with pytest.raises(CommandFailed, match="Input/output error"):
-        back_up(node=node)
-    assert "nova.sql.gz" not in files(back_up.here)
-
-
-def test_a_dry_run_dumps_nothing(tmp_path):
-    task = task_on(Scripted({}), dry_run=True)
-    answer = databases.back_up(task, database="nova", others=[], folder="/b", here=tmp_path / "here")
-    assert told(answer) == "changed: would dump nova into /b"
-    assert files(tmp_path) == []
-
+from tests.support.scripted import Bash, Database, Scripted, said, task_on, told
 
 # Schema versions
 
@@ -265,7 +94,7 @@ def test_a_dry_run_syncs_nothing():
     assert sync.sent == []
 
 
-# As part of a run: the dump and the sync are jobs
+# As part of a run: the sync is a job
 
 
 @pytest.fixture
@@ -279,18 +108,6 @@ def run(tmp_path, monkeypatch):
         return bound
 
     return task
-
-
-def test_a_dump_that_was_made_unseen_is_copied_and_not_made_again(server, run, tmp_path):
-    there, here = tmp_path / "there", tmp_path / "here"
-    arguments = {"database": "nova", "others": ["cinder"], "folder": str(there), "here": here}
-    assert told(databases.back_up(run(server), **arguments)).startswith("changed: dumped to")
-    for path in here.iterdir():
-        path.unlink()
-    databases.back_up(run(server, again=True), **arguments)
-    assert files(here) == ["cinder.sql.gz", "nova.sql.gz"]
-    assert server.asked == ["nova", "cinder"]
-    assert {path.stat().st_mode & 0o777 for path in there.iterdir()} == {0o600}
 
 
 def test_a_sync_that_was_run_unseen_is_told_and_not_run_again(run, tmp_path):

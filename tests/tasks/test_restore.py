@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks import databases, restore
+from plugins.connections.mysql import Mysql
+from tasks import backup, restore
 from tasks.errors import CommandFailed, Refused
 from tests.support import mariadb
 from tests.support.scripted import Bash, Scripted, said, task_on, told
@@ -81,7 +82,9 @@ def node(tmp_path, server):
     """Dumped as the upgrade does, then upgraded."""
     found = Node(tmp_path, server)
     server.load(BEFORE)
-    databases.back_up(task_on(found), database="nova", others=[], folder=str(found.there), here=found.here)
+    task = task_on(found, database=Mysql("scratch", "root", "", "127.0.0.1", server.port))
+    backup.back_up(task, database="nova", others=[], folder=str(found.there), here=found.here)
+    task.host.get_connection("cellstep_mysql", None).close()
     found.before = found.contents()
     server.load(UPGRADED, database="nova")
     assert found.contents() != found.before
