@@ -16,6 +16,12 @@ def load(folder: Path, name: str) -> list[Row] | None:
     return None if kept is None else kept[0]
 
 
+def about(folder: Path, name: str) -> set[str]:
+    """Whom a list in a run's folder is about, also those without rows."""
+    kept = _read(folder, name)
+    return set() if kept is None else kept[1]
+
+
 def save(folder: Path, name: str, rows: Sequence[Row], nodes: Collection[str] | None = None) -> None:
     """Keep a list. What is there already is from before, and stays: a step that saves may be run again later.
 

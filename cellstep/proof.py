@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cellstep import reporting, verification
+from cellstep.baseline import Baseline, windows_of
 from cellstep.cloud.load import Cloud
 from cellstep.cloud.nodes import Node
 from cellstep.cloud.select import select, with_databases
@@ -54,7 +55,8 @@ def of_run(context: Context, dispatcher: Dispatcher) -> Report:
     """
     wanted = verification.NODE_TABLES if context.options.limit else verification.TABLES
     asked = [node for node in context.witnesses() if node.name not in context.left_out]
-    answers = verification.ask(dispatcher, context.cloud, context.stage, asked, wanted)
+    windows = windows_of(context.cloud, context.journal, context.stage, context.output)
+    answers = verification.ask(dispatcher, context.cloud, context.stage, asked, wanted, windows)
     if dispatcher.stopping.is_set():
         raise Interrupted("interrupted in the final verification; `cellstep resume` makes it again")
     answers.silent.update(context.left_out)
@@ -102,8 +104,9 @@ def verify(
     wanted = tuple(tables) or (verification.NODE_TABLES if limit else verification.TABLES)
     asked = with_databases(cloud, nodes, top=not set(wanted) <= set(verification.NODE_TABLES))
     folder = reporting.output_folder(cloud.directory, output, reporting.dated("verify"))
+    windows = windows_of(cloud, journal, stage, folder)
     with Dispatcher(cloud) as dispatcher:
-        answers = verification.ask(dispatcher, cloud, stage, asked, wanted)
+        answers = verification.ask(dispatcher, cloud, stage, asked, wanted, windows)
     run = last.id if last else ""
     return _write(_About(cloud, stage, folder, run), nodes, answers, journal, wanted, journal.quarantined())
 
@@ -162,7 +165,7 @@ def _write(
     quarantined: Mapping[str, dict[str, Any]],
 ) -> Report:
     cloud, stage, run = about.cloud, about.stage, about.run
-    baseline = verification.Baseline.find(cloud, journal, stage, about.output)
+    baseline = Baseline.find(cloud, journal, stage, about.output)
     tables = verification.tables_of(cloud, stage, nodes, answers, baseline, wanted)
     whole = not set(wanted) - tables.keys() and any(len(frame) for frame in tables.values())
     compliant = whole and not answers.silent and reporting.compliant(tables)

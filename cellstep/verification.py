@@ -2,21 +2,21 @@
 
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cellstep import kept
+from cellstep import continuity
 from cellstep.cloud.load import Cloud
 from cellstep.cloud.nodes import Node
 from cellstep.engine.dispatch import Dispatcher
-from cellstep.engine.journal import Journal
-from cellstep.wayback import touched
+from reports.reasons import Traces, by_key, short
 from tasks.evidence import Evidence, Patience, Wanted, gather
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from cellstep.baseline import Baseline
 
 TABLES = ("rpms", "services", "volumes", "quotas", "guests")
 """The tables that are made from answers; `hosts` is made from the journal."""
@@ -76,15 +76,32 @@ def expected_heartbeats(cloud: Cloud, component: str, nodes: Iterable[Node], cel
 
 
 def wanted(
-    cloud: Cloud, component: str, node: Node, tables: Collection[str], patience: Patience | None = None
+    cloud: Cloud,
+    component: str,
+    node: Node,
+    tables: Collection[str],
+    patience: Patience | None = None,
+    windows: Mapping[str, str] | None = None,
 ) -> Wanted:
-    """What must be asked of a node for these tables (and `heads`, for the gate on schema versions)."""
+    """What must be asked of a node for these tables (and `heads`, for the gate on schema versions).
+
+    Args:
+        cloud: the cloud.
+        component: the stage's component.
+        node: the node.
+        tables: the tables.
+        patience: how long to wait for heartbeats.
+        windows: since when differences of volumes and guests are explained, as `baseline.windows_of` tells.
+    """
     database = cloud.database(component)
     stores = "database" in node.roles
     top = stores and node.cell == "top"
     facts = node.tier is not None and not {"rpms", "services"}.isdisjoint(tables)
     facts = facts or (node.tier == "compute" and "guests" in tables)
     schemas = cloud.release.components[component].databases
+    volumes = "volumes" in tables and continuity.cinders_node(cloud, node)
+    explained = stores and not continuity.TABLES.isdisjoint(tables)
+    since = (windows or {}).get(node.name, "") if explained else ""
     return Wanted(
         facts=tuple(expected_services(cloud, component, node)) if facts else None,
         heartbeats=database if stores and "services" in tables else "",
@@ -92,86 +109,27 @@ def wanted(
         heads=tuple((cloud.database(component), schema.repository_id) for schema in schemas)
         if stores and "heads" in tables
         else (),
-        volumes=cloud.database("cinder") if top and "volumes" in tables else "",
+        volumes=cloud.database("cinder") if stores and volumes else "",
         quotas=database if top and "quotas" in tables else "",
-        instances=database if stores and node.cell != "top" and "guests" in tables else "",
+        instances=cloud.database("nova") if stores and "guests" in tables else "",
+        clock=explained,
+        since=since,
+        changes=continuity.changes_of(cloud, node) if since else (),
     )
 
 
 def ask(
-    dispatcher: Dispatcher, cloud: Cloud, component: str, nodes: Sequence[Node], tables: Collection[str]
+    dispatcher: Dispatcher,
+    cloud: Cloud,
+    component: str,
+    nodes: Sequence[Node],
+    tables: Collection[str],
+    windows: Mapping[str, str] | None = None,
 ) -> Answers:
     """Ask the nodes for what the tables need; nothing is changed."""
-    questions = {node.name: wanted(cloud, component_of(component), node, tables) for node in nodes}
+    questions = {node.name: wanted(cloud, component_of(component), node, tables, windows=windows) for node in nodes}
     asked = [node for node in nodes if questions[node.name]]
     return Answers(*dispatcher.ask(gather, asked, {node.name: {"wanted": questions[node.name]} for node in asked}))
-
-
-@dataclass(frozen=True)
-class Baseline:
-    """What a run found before it began; None where it was not saved.
-
-    Attributes:
-        volumes: rows of `tasks.databases.volumes`.
-        guests: rows of `guest_rows`.
-        packages: host, package, installed, of the release's packages.
-        systems: what is installed and runs on which hosts: hosts, kernel (`uname -r`), packages (name to versions).
-        quotas: one row: the quota usage, as `tasks.quotas.read` gives it.
-    """
-
-    volumes: Sequence[Mapping[str, Any]] | None = None
-    guests: Sequence[Mapping[str, Any]] | None = None
-    packages: Sequence[Mapping[str, Any]] | None = None
-    systems: Sequence[Mapping[str, Any]] | None = None
-    quotas: Sequence[Mapping[str, Any]] | None = None
-
-    @classmethod
-    def find(cls, cloud: Cloud, journal: Journal, stage: str, folder: Path) -> "Baseline":
-        """What was saved before the upgrade: by the run with this folder, or before it.
-
-        Of the runs since the last complete one (it included, when it is the newest) the oldest counts, table by table
-        (packages and systems node by node, those of later limited runs too: a node may have been away at first):
-        one that was begun afresh, or in the middle, found a cloud that was half upgraded already. A run that was backed
-        out ends the upgrade as a complete one does. One that was abandoned before it updated anything counts only while
-        there is no newer one: the cloud has lived on since, and is what the newer one found.
-        """
-        from cellstep.stages import runbook_of  # noqa: PLC0415 - the runbooks are made of what verifies
-
-        since: list[Path] = []
-        partly: list[Path] = []
-        later: list[Path] = []
-        book = runbook_of(component_of(stage), cloud)
-        for run in journal.runs(book.stage):
-            if since and run.state == "abandoned" and not touched(journal, book, run):
-                continue
-            limited, single = run.options.get("limit"), run.options.get("step")
-            if limited and Path(run.output) == folder:
-                return cls._load(folder)
-            if not (limited or single):
-                if since and run.state in {"complete", "backed-out"}:
-                    break
-                since.append(Path(run.output))
-                partly, later = [*partly, *later, Path(run.output)], []
-            else:  # it counts when a whole run was there before it: else it belongs to the upgrade before
-                later.append(Path(run.output))
-        partly = partly or later
-        oldest_first = [cls._load(each) for each in reversed(since)]
-        with_parts = [cls._load(each) for each in reversed(partly)]
-
-        def first(name: str) -> Any:
-            return next((rows for each in oldest_first if (rows := getattr(each, name)) is not None), None)
-
-        return cls(
-            first("volumes"),
-            first("guests"),
-            kept.merged(each.packages for each in with_parts),
-            kept.merged(each.systems for each in with_parts),
-            first("quotas"),
-        )
-
-    @classmethod
-    def _load(cls, folder: Path) -> "Baseline":
-        return cls(**{each.name: kept.load(folder, each.name) for each in fields(cls)})
 
 
 def system_rows(evidence: Mapping[str, Evidence]) -> list[dict[str, Any]]:
@@ -207,7 +165,7 @@ def guest_rows(nodes: Sequence[Node], answers: Answers) -> list[dict[str, Any]]:
 
 
 def tables_of(
-    cloud: Cloud, component: str, nodes: Sequence[Node], answers: Answers, baseline: Baseline, tables: Collection[str]
+    cloud: Cloud, component: str, nodes: Sequence[Node], answers: Answers, baseline: "Baseline", tables: Collection[str]
 ) -> "dict[str, pd.DataFrame]":
     """Make the tables from the answers.
 
@@ -235,7 +193,7 @@ class _Tables:
     """One method a table: frames from the answers, handed to `reports.tables`."""
 
     def __init__(
-        self, cloud: Cloud, component: str, nodes: Sequence[Node], answers: Answers, baseline: Baseline
+        self, cloud: Cloud, component: str, nodes: Sequence[Node], answers: Answers, baseline: "Baseline"
     ) -> None:
         self.cloud, self.component, self.answers, self.baseline = cloud, component_of(component), answers, baseline
         self.back = component.endswith(BACKOUT)
@@ -308,7 +266,8 @@ class _Tables:
         from reports.tables import volumes  # noqa: PLC0415 - brings pandas
 
         after = [row for _, evidence in self._evidence() for row in evidence.volumes or ()]
-        return volumes.table(self._frame(self.baseline.volumes or []), self._frame(after))
+        traces = None if self.baseline.volumes is None else self._traces(())
+        return volumes.table(self._frame(self.baseline.volumes or []), self._frame(after), traces)
 
     def quotas(self) -> "pd.DataFrame":
         read = next(evidence.quotas for _, evidence in self._evidence() if evidence.quotas is not None)
@@ -330,27 +289,38 @@ class _Tables:
     def guests(self) -> "pd.DataFrame":
         from reports.tables import guests  # noqa: PLC0415 - brings pandas
 
-        before = [*(self.baseline.guests or []), *self._guests_of_silent_nodes()]
         after = guest_rows(self.nodes, self.answers)
-        return guests.table(self._frame(before), self._frame(after), self.unreachable)
+        before = [*self._guests_before({row["uuid"] for row in after}), *self._guests_of_silent_nodes()]
+        traces = None if self.baseline.guests is None else self._traces([*before, *after])
+        return guests.table(self._frame(before), self._frame(after), self.unreachable, traces)
+
+    def _traces(self, guests: Iterable[Mapping[str, Any]]) -> Traces:
+        return continuity.traces(self.cloud, self.nodes, self.answers, self.baseline, guests)
+
+    def _guests_before(self, now: Collection[str]) -> list[Mapping[str, Any]]:
+        """Those of the nodes that this is about, and those that are on one of them now."""
+        names = {node.name for node in self.nodes}
+        return [row for row in self.baseline.guests or () if row["host"] in names or row["uuid"] in now]
 
     def _guests_of_silent_nodes(self) -> list[dict[str, Any]]:
         """Guests that the databases know on nodes that do not answer; a node without any gets a row all the same."""
         known = {row["host"] for row in self.baseline.guests or ()}
-        placed = [row for _, evidence in self._evidence() for row in evidence.instances or ()]
+        placed = [
+            row
+            for node, evidence in self._evidence()
+            if node.cell != "top"
+            for row in evidence.instances or ()
+            if row["vm_state"] == "active" and row["host"]
+        ]
         silent = [
             node
             for node in self.nodes
             if node.tier == "compute" and node.name in self.unreachable and node.name not in known
         ]
-        guests = {node.name: [row["uuid"] for row in placed if _same_host(row["host"], node.name)] for node in silent}
+        here = by_key(({**row, "host": short(row["host"])} for row in placed), "host")
+        guests = {node.name: [row["uuid"] for row in here.get(short(node.name), ())] for node in silent}
         return [
             {"cell": n.cell, "host": n.name, "uuid": uuid, "boot_id": "", "start_ticks": "", "started_at": ""}
             for n in silent
             for uuid in guests[n.name] or [""]
         ]
-
-
-def _same_host(one: str, other: str) -> bool:
-    """Nova's name of a host may be the full one where the inventory has the short one."""
-    return one == other or one.split(".", maxsplit=1)[0] == other.split(".", maxsplit=1)[0]

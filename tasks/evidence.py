@@ -6,7 +6,7 @@ from typing import Any
 
 from nornir.core.task import Result, Task
 
-from tasks import databases, quotas
+from tasks import databases, quotas, traces
 from tasks.facts import Facts, ask_node
 from tasks.holds import unchanged
 
@@ -37,7 +37,10 @@ class Wanted:
         heads: (database, repository_id) whose schema versions are read.
         volumes: the database whose volumes are listed.
         quotas: the database whose quota usage is read.
-        instances: the database whose live instances are listed, to know the guests of nodes that do not answer.
+        instances: the database whose live instances are listed.
+        clock: tell the database server's time.
+        since: a time by that clock, since which the changes are listed; "" for none of them.
+        changes: of `tasks.traces.CHANGES`, with the database that each is in.
     """
 
     facts: tuple[str, ...] | None = None
@@ -47,6 +50,9 @@ class Wanted:
     volumes: str = ""
     quotas: str = ""
     instances: str = ""
+    clock: bool = False
+    since: str = ""
+    changes: tuple[tuple[str, str], ...] = ()
 
     def __bool__(self) -> bool:
         """Whether anything is asked at all."""
@@ -55,7 +61,13 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Evidence:
-    """What a node answered; None where it was not asked."""
+    """What a node answered; None where it was not asked.
+
+    Attributes:
+        clock: its database server's time, "" where it was not asked.
+        since: since when `changes` are listed.
+        changes: what was touched, by the names in `tasks.traces.CHANGES`.
+    """
 
     facts: Facts | None = None
     heartbeats: Sequence[Mapping[str, Any]] | None = None
@@ -63,6 +75,9 @@ class Evidence:
     volumes: Sequence[Mapping[str, Any]] | None = None
     quotas: Mapping[str, Any] | None = None
     instances: Sequence[Mapping[str, Any]] | None = None
+    clock: str = ""
+    since: str = ""
+    changes: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
 
 
 def gather(task: Task, *, wanted: Wanted) -> Result:
@@ -75,7 +90,10 @@ def gather(task: Task, *, wanted: Wanted) -> Result:
             task, wanted.heartbeats, patience.expected, patience.fresh_s, patience.timeout_s
         )
     heads = {database: databases.head(task, database, repository) for database, repository in wanted.heads}
-    volumes = databases.volumes(task, wanted.volumes) if wanted.volumes else None
+    clock = traces.clock(task) if wanted.clock else ""
+    volumes = traces.volumes(task, wanted.volumes) if wanted.volumes else None
     usage = quotas.read(task, database=wanted.quotas).result if wanted.quotas else None
-    instances = databases.instances(task, wanted.instances) if wanted.instances else None
-    return unchanged(task, Evidence(facts, heartbeats, heads, volumes, usage, instances))
+    instances = traces.instances(task, wanted.instances) if wanted.instances else None
+    # After the lists: whatever is not in them any more has left its trace by now.
+    changes = traces.changes(task, dict(wanted.changes), wanted.since) if wanted.since else {}
+    return unchanged(task, Evidence(facts, heartbeats, heads, volumes, usage, instances, clock, wanted.since, changes))

@@ -3,13 +3,15 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from cellstep.baseline import Baseline, windows_of
 from cellstep.cloud.load import Cloud
 from cellstep.cloud.nodes import Node
 from cellstep.cloud.select import select
+from cellstep.continuity import TABLES
 from cellstep.engine.context import Context
 from cellstep.engine.steps import Arguments, Nodes
 from cellstep.stages import choices
-from cellstep.verification import Baseline, expected_heartbeats, wanted
+from cellstep.verification import expected_heartbeats, wanted
 from tasks.evidence import Patience
 from tasks.loadbalancer import FENCE
 
@@ -192,11 +194,13 @@ class Site:
         """What a gate asks of a node for these tables; `patient` waits for the heartbeats of all present services."""
 
         def per_node(context: Context, node: Node) -> Mapping[str, Any]:
-            patience = None
+            patience, windows = None, None
+            if "database" in node.roles and not TABLES.isdisjoint(tables):
+                windows = windows_of(self.cloud, context.journal, self.component, context.output)
             if patient and "database" in node.roles:
                 expected = expected_heartbeats(self.cloud, self.component, context.present(), node.cell)
                 patience = Patience(tuple(expected), self.config.stale_after_s, self.config.settle_s)
-            return {"wanted": wanted(self.cloud, self.component, node, tables, patience)}
+            return {"wanted": wanted(self.cloud, self.component, node, tables, patience, windows)}
 
         return per_node
 

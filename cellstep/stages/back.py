@@ -3,13 +3,13 @@
 from collections.abc import Mapping
 from typing import Any
 
+from cellstep.baseline import Baseline
 from cellstep.cloud.load import Cloud
 from cellstep.cloud.nodes import Node
 from cellstep.engine.context import Context
 from cellstep.engine.steps import Runbook
 from cellstep.errors import Stopped
 from cellstep.stages.arguments import Site
-from cellstep.verification import Baseline
 from cellstep.wayback import BACKED_OUT, GOING_BACK, Upgrade
 
 

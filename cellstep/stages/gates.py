@@ -3,11 +3,14 @@
 from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
-from cellstep import kept
+from cellstep import continuity, kept
+from cellstep.baseline import Baseline
 from cellstep.engine.context import Context
 from cellstep.engine.steps import Finding
-from cellstep.verification import BACKOUT, Answers, Baseline, guest_rows, system_rows, tables_of
+from cellstep.engine.store import now, seconds_between
+from cellstep.verification import BACKOUT, Answers, guest_rows, system_rows, tables_of
 from cellstep.wayback import BACKED_OUT, GOING_BACK, Upgrade
+from reports.reasons import UNEXPLAINED
 from tasks.evidence import Evidence
 
 if TYPE_CHECKING:
@@ -20,6 +23,7 @@ SHOWN = 5
 def save_volumes(context: Context, results: Mapping[str, Evidence]) -> list[Finding]:
     """Keep the volume list for the comparison afterwards, and the quota usage for the way back."""
     _keep(context, "quotas", [evidence.quotas for evidence in results.values() if evidence.quotas is not None])
+    _keep_windows(context, results)
     rows = [row for evidence in results.values() for row in evidence.volumes or ()]
     return _keep(context, "volumes", rows)
 
@@ -42,7 +46,11 @@ def save_packages(context: Context, results: Mapping[str, Evidence]) -> list[Fin
 
 
 def save_guests(context: Context, results: Mapping[str, Evidence]) -> list[Finding]:
-    """Keep the list of running guests for the comparison afterwards."""
+    """Keep the lists of running guests and of instances for the comparison afterwards."""
+    _keep_windows(context, results)
+    instances = continuity.instance_rows(results)
+    if instances:
+        _keep(context, "instances", instances, [row["host"] for row in instances])
     return _keep(context, "guests", guest_rows(context.nodes, _answers(results)), results)
 
 
@@ -50,6 +58,15 @@ def note_disabled(context: Context, results: Mapping[str, Mapping[str, bool]]) -
     """Keep how quarantined nodes' nova-compute stands, so that one that was disabled before is never enabled."""
     context.journal.note_disabled({host: was for hosts in results.values() for host, was in hosts.items()})
     return []
+
+
+def _keep_windows(context: Context, results: Mapping[str, Evidence]) -> None:
+    """Keep since when differences count: since the first node was asked: others may be long after it."""
+    begun = [step["started_at"] for step in context.journal.steps(context.run) if step["state"] == "running"]
+    took = seconds_between(begun[-1], now()) if begun else 0.0
+    rows = continuity.window_rows(results, took)
+    if rows:
+        _keep(context, "windows", rows, [row["host"] for row in rows])
 
 
 def _keep(context: Context, name: str, rows: list[Any], nodes: Collection[str] | None = None) -> list[Finding]:
@@ -81,19 +98,34 @@ def services_up(context: Context, results: Mapping[str, Evidence]) -> list[Findi
 
 
 def volumes_kept(context: Context, results: Mapping[str, Evidence]) -> list[Finding]:
-    """No volume may be lost."""
+    """No volume may be lost, or be another than before, without a reason."""
     if _baseline(context).volumes is None:
         return _nothing_saved(context, "volumes")
-    bad = _bad(context, results, "volumes")
-    return _findings(bad[bad["status"] == "lost"], "id", lambda row: f"volume “{row['name']}” is lost", True)
+    bad = _unexplained(_bad(context, results, "volumes"))
+    return _findings(bad, "id", lambda row: f"volume “{row['name']}” {_what_differs(row)}", True)
 
 
 def guests_kept(context: Context, results: Mapping[str, Evidence]) -> list[Finding]:
-    """No guest may be lost or restarted on a node that answers."""
+    """No guest may be lost, restarted or another than before without a reason, on a node that answers."""
+    return _guests_kept(context, results, set())
+
+
+def _guests_kept(context: Context, results: Mapping[str, Evidence], harmless: Collection[str]) -> list[Finding]:
     if _baseline(context).guests is None:
         return _nothing_saved(context, "guests")
-    bad = _bad(context, results, "guests", only={node.name for node in context.present()})
-    return _findings(bad, "host", lambda row: f"guest {row['uuid']} is {row['status']}", True)
+    present = {"", *(node.name for node in context.present())}  # "": in no list of any node
+    bad = _unexplained(_bad(context, results, "guests", only=present))
+    bad = bad[~bad["status"].isin(list(harmless))]
+    return _findings(bad, "host", lambda row: f"guest {row['uuid']} {_what_differs(row)}", True)
+
+
+def _unexplained(frame: "pd.DataFrame") -> "pd.DataFrame":
+    return frame[frame["explained_by"] == UNEXPLAINED]
+
+
+def _what_differs(row: Mapping[Any, Any]) -> str:
+    words = {"changed": "is not as before", "appeared": "is not known from before"}
+    return f"{words.get(row['status'], 'is ' + str(row['status']))}: {row['explanation']}"
 
 
 def quotas_counted(context: Context, results: Mapping[str, Evidence]) -> list[Finding]:
@@ -148,7 +180,7 @@ def brought_back(context: Context, results: Mapping[str, Evidence]) -> list[Find
 
 def guests_kept_and_no_more(context: Context, results: Mapping[str, Evidence]) -> list[Finding]:
     """No guest may be lost or restarted; one that came meanwhile is in no restored database, and is reported."""
-    found = guests_kept(context, results)
+    found = _guests_kept(context, results, {"appeared"})
     before = {row["uuid"] for row in _baseline(context).guests or ()}
     for row in guest_rows(context.nodes, _answers(results)):
         if before and row["uuid"] not in before:
@@ -211,7 +243,7 @@ def _bad(
 
 def _findings(frame: "pd.DataFrame", where: str, words: Any, blocking: bool) -> list[Finding]:
     rows: list[dict[Any, Any]] = frame.to_dict("records")
-    found = [Finding(f"{row[where]}: {words(row)}", blocking) for row in rows]
+    found = [Finding(f"{row[where]}: {words(row)}" if row[where] else words(row), blocking) for row in rows]
     if len(found) <= SHOWN:
         return found
     return [*found[:SHOWN], Finding(f"and {len(found) - SHOWN} more", blocking)]

@@ -5,9 +5,15 @@ which can be missing. So an empty table has the same columns and types as a full
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, TypeAlias
 
 import pandas as pd
+
+from reports.reasons import UNEXPLAINED, Reason
+
+Reasons: TypeAlias = Mapping[Any, tuple[Reason | None, str]]
+"""A row's index to its reason, None where there is none, and what differs, in words."""
 
 _DIGITS = re.compile(r"(\d+)", re.ASCII)
 
@@ -78,3 +84,33 @@ def iso_utc(values: pd.Series) -> pd.Series:
     else:
         times = pd.to_datetime(values.replace("", None), utc=True, format="ISO8601")
     return times.dt.strftime("%Y-%m-%dT%H:%M:%SZ").astype("str").fillna("")
+
+
+def reasoned(rows: pd.DataFrame, reasons: Reasons, word: Callable[[str, Reason], str]) -> None:
+    """Give a table the columns explained_by, action, who, when and explanation; its status says a reason as well.
+
+    Args:
+        rows: with a status; changed in place.
+        reasons: of the rows that differ, by their index.
+        word: the status of a row with a reason, from the one that it has.
+    """
+    columns = ["explained_by", "action", "who", "when", "explanation", "said"]
+    found = pd.DataFrame.from_dict(
+        {
+            at: (*_words(reason, explanation), word(str(rows["status"][at]), reason) if reason else rows["status"][at])
+            for at, (reason, explanation) in reasons.items()
+        },
+        orient="index",
+        columns=columns,
+        dtype="str",
+    ).reindex(rows.index)
+    rows["status"] = rows["status"].where(found["said"].isna(), found["said"])
+    for column in columns[:-1]:
+        rows[column] = found[column].fillna("")
+
+
+def _words(reason: Reason | None, explanation: str) -> tuple[str, ...]:
+    if reason is None:
+        return UNEXPLAINED, "", "", "", explanation
+    more = "; ".join(text for text in (explanation, reason.words) if text)
+    return reason.by, reason.action, reason.who, reason.when, more

@@ -1,12 +1,17 @@
-"""The volume list before and after.
+"""The volume list before and after, and who made each difference.
 
-Status: `lost` (only before), `new` (only after), `changed` (something of it differs; `explanation` says
-what), `same`. A new volume is no fault of the upgrade, so it is compliant.
+Status: `same`; `new` (there is no list from before to compare with); `created`, `changed` or `deleted`, `by user` or
+`by upgrade`; and where no reason is known: `appeared` (only after), `changed` (something of it differs), `lost` (only
+before). `explanation` says what differs.
 """
+
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from reports.reasons import Reason, Traces
+from reports.reasons.volumes import Volumes
 from reports.tables import frames
 
 COLUMNS = [
@@ -20,11 +25,17 @@ COLUMNS = [
     "before_attached_to",
     "after_attached_to",
     "status",
+    "explained_by",
+    "action",
+    "who",
+    "when",
     "explanation",
 ]
 STATUS = "status"
-GOOD = {"same", "new"}
-WARN = {"changed", "new"}
+_VERBS = {"lost": "deleted", "appeared": "created", "changed": "changed"}
+EXPLAINED = {f"{verb} by {by}" for verb in _VERBS.values() for by in ("user", "upgrade")}
+GOOD = {"same", "new"} | EXPLAINED
+WARN = {"new"} | EXPLAINED
 _COMPARED = {
     "status": "status",
     "size_gib": "size in GiB",
@@ -34,12 +45,13 @@ _COMPARED = {
 }
 
 
-def table(before: pd.DataFrame, after: pd.DataFrame) -> pd.DataFrame:
+def table(before: pd.DataFrame, after: pd.DataFrame, traces: Traces | None = None) -> pd.DataFrame:
     """Compare two lists of volumes.
 
     Args:
         before: id, name, project_id, status, size_gib, attached_to (an instance's uuid, or empty).
         after: the same.
+        traces: what was done since; None where there is no list from before.
 
     Returns:
         COLUMNS, sorted by id; name and project_id as they are after, or were before if it is lost.
@@ -58,7 +70,9 @@ def table(before: pd.DataFrame, after: pd.DataFrame) -> pd.DataFrame:
     rows["explanation"] = words.mask(lost, "in the list before, not in the list now").mask(
         new, "not in the list before"
     )
-    rows["status"] = np.select([lost, new, words != ""], ["lost", "new", "changed"], default="same")
+    appeared = "new" if traces is None else "appeared"
+    rows["status"] = np.select([lost, new, words != ""], ["lost", appeared, "changed"], default="same")
+    _explain(rows, traces or Traces())
     for column in ("name", "project_id"):
         rows[column] = rows[f"{column}_a"].where(~lost, rows[f"{column}_b"])
     for side, suffix in (("before", "_b"), ("after", "_a")):
@@ -66,6 +80,22 @@ def table(before: pd.DataFrame, after: pd.DataFrame) -> pd.DataFrame:
             rows[f"{side}_{column}"] = rows[f"{column}{suffix}"]
     rows = rows.sort_values("id", kind="stable")
     return frames.shaped(rows, COLUMNS, numbers=["before_size_gib", "after_size_gib"])
+
+
+def _explain(rows: pd.DataFrame, traces: Traces) -> None:
+    """Say of each row that differs who made it so."""
+    known = Volumes(traces)
+    reasons: dict[Any, tuple[Reason | None, str]] = {}
+    for at, row in rows.loc[rows["status"].isin(_VERBS)].fillna("").iterrows():
+        if row["status"] == "changed":
+            both = {column: (row[f"{column}_b"], row[f"{column}_a"]) for column in _COMPARED}
+            reason = known.changed(row["id"], {column: pair for column, pair in both.items() if pair[0] != pair[1]})
+        else:
+            reason = known.lost(row["id"]) if row["status"] == "lost" else known.new(row["id"])
+        reasons[at] = reason, row["explanation"]
+    words = rows["explanation"]
+    frames.reasoned(rows, reasons, lambda status, reason: f"{_VERBS[status]} by {reason.by}")
+    rows["explanation"] = words.where(rows["explanation"] == "", rows["explanation"])
 
 
 def _facts(volumes: pd.DataFrame) -> pd.DataFrame:

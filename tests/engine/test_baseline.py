@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 
 from cellstep import kept
+from cellstep.baseline import Baseline
 from cellstep.cloud.load import Cloud
 from cellstep.engine.context import Context, Options
 from cellstep.engine.journal import Journal
 from cellstep.stages import gates
-from cellstep.verification import Baseline
 from tasks.evidence import Evidence
 from tasks.facts import Facts, Guest
 

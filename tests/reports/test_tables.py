@@ -275,7 +275,7 @@ def test_guest_statuses():
         "ticks": "restarted",
         "boot": "restarted",
         "gone": "lost",
-        "moved": "restarted",
+        "moved": "moved",
         "fresh": "new",
         "off": "unreachable",
     }
