@@ -42,7 +42,8 @@ class Difference:
 def compare(one: Schema, other: Schema) -> tuple[Difference, ...]:
     """What the second schema has not, has besides, and has otherwise.
 
-    The order of columns does not count, and foreign keys are the same whatever their names are: MySQL gives them.
+    The order of columns does not count, and foreign keys are the same whatever their names are: MySQL gives them. So it
+    does to the plain keys that it makes for them.
     A table that is in one only is one difference, and its columns and keys are not told.
     """
     found: list[Difference] = []
@@ -70,6 +71,10 @@ def _differing(kind: str, table: str, one: Mapping[str, str], other: Mapping[str
 def _keys(here: Table, there: Table) -> Iterator[Difference]:
     """Keys by name; one that has another name only is one difference."""
     one, other = ({key.name: str(key) for key in table.keys.values()} for table in (here, there))
+    for name in _given_names(here, there):
+        one.pop(name, None)
+    for name in _given_names(there, here):
+        other.pop(name, None)
     strange = {text: name for name, text in reversed(other.items()) if name not in one}
     for name, text in sorted(one.items()):
         if name not in other and text in strange:
@@ -78,6 +83,15 @@ def _keys(here: Table, there: Table) -> Iterator[Difference]:
             yield Difference(KEY, here.name, name, text, f"{text}, named {alias}")
             del one[name]
     yield from _differing(KEY, here.name, one, other)
+
+
+def _given_names(here: Table, there: Table) -> Iterator[str]:
+    """Plain keys of one table over a foreign key's columns, which the other table has under another name."""
+    needed = {foreign.columns for foreign in here.foreign.values()} & {each.columns for each in there.foreign.values()}
+    others = {str(key) for name, key in there.keys.items() if name not in here.keys}
+    for name, key in here.keys.items():
+        if not key.kind and key.columns in needed and name not in there.keys and str(key) in others:
+            yield name
 
 
 def _foreign(here: Table, there: Table) -> Iterator[Difference]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from nornir.core.task import Result, Task
 
-from plugins.connections.errors import DatabaseError
+from plugins.connections.errors import CommandTimeout, DatabaseError
 from tasks import databases, schemas
 from tasks.holds import unchanged
 from tasks.keystone import ec2, tokens
@@ -113,6 +113,8 @@ def look(
             (row,) = mysql.query(question.sql, database=database)
         except DatabaseError as error:
             refused[question] = f"{error.errno}: {error.reason}"
+        except CommandTimeout:
+            refused[question] = "no answer in time"
         else:
             answers[question] = " ".join(str(value) for value in row.values())
     outside = tuple(Outside(*map(str, row.values())) for row in mysql.query(_OUTSIDE, (database, database)))

@@ -1,6 +1,6 @@
 """What differs between two schemas."""
 
-from hypothesis import given
+from hypothesis import given, settings
 
 from tasks import schemas
 from tasks.differences import compare
@@ -49,6 +49,16 @@ def test_each_kind_of_difference():
     ]
 
 
+def test_a_key_that_the_server_made_for_a_foreign_key_is_the_same_under_any_name():
+    """MySQL names it after the constraint, or after the column; a key of somebody's own keeps its name."""
+    text = "table a\n  id int\n  key {} (id)\n  foreign key {} (id) -> b (id)\n"
+    one, other = (schemas.parse(text.format(*names)) for names in (("id", "a_ibfk_1"), ("a_fk", "a_fk")))
+    assert compare(one, other) == ()
+    one, other = (schemas.parse(f"table a\n  id int\n  key {name} (id)\n") for name in ("id", "own"))
+    assert [str(each) for each in compare(one, other)] == ["! key a.id: key (id) | key (id), named own"]
+
+
+@settings(max_examples=40)
 @given(SCHEMAS, SCHEMAS)
 def test_nothing_differs_from_itself_and_both_ways_are_the_same(one, other):
     """What is missing one way is besides the other way."""
