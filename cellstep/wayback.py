@@ -46,6 +46,11 @@ def synced(journal: Journal, runbook: Runbook, runs: Iterable[RunRecord]) -> set
     return {row["cell"] for row in rows if row["state"] not in NOTHING_DONE}
 
 
+def changes_schema(runbook: Runbook) -> bool:
+    """Whether the runbook has a step that changes a schema."""
+    return any(step.does == databases.sync for step in runbook.steps)
+
+
 def touched(journal: Journal, runbook: Runbook, run: RunRecord) -> bool:
     """Whether the run began to update packages, or to change a schema."""
     titles = [step.title for step in runbook.steps if step.does in {packages.update, databases.sync}]

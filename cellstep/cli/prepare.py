@@ -16,7 +16,14 @@ from cellstep.errors import UsageError
 Component = Annotated[str, typer.Argument(help="The component: nova, cinder, keystone, glance, ceilometer.")]
 
 
-def backup(stage: Component, cloud: CloudOption = None, output: OutputOption = None) -> None:
+def backup(
+    stage: Component,
+    cloud: CloudOption = None,
+    replica: Annotated[
+        bool, typer.Option("--replica", help="From the replicas that cloud.yaml names; each must be close behind.")
+    ] = False,
+    output: OutputOption = None,
+) -> None:
     """Dump all databases of a component, with a manifest of what is in each, on their nodes and here.
 
     The cloud may go on meanwhile: a table that is written to is said to be. Exit codes are those of `cellstep run`.
@@ -25,7 +32,7 @@ def backup(stage: Component, cloud: CloudOption = None, output: OutputOption = N
     found = places(loaded, stage)
     console.print(f"[bold]back up {stage} of {loaded.config.name}: {', '.join(map(str, found))}[/bold]", soft_wrap=True)
     display = RunDisplay(loaded, console)
-    request = runs.Request(f"{stage}-backup", output=output)
+    request = runs.Request(f"{stage}-{'replica-' * replica}backup", output=output)
     _carry(display, Asker(loaded, display, yes=True), lambda watch: runs.start(loaded, request, watch))
 
 

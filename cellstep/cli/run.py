@@ -1,5 +1,6 @@
 """`cellstep plan`, `run`, `resume`: a stage's runbook, planned and carried out."""
 
+import contextlib
 import signal
 import threading
 from collections.abc import Callable
@@ -7,7 +8,7 @@ from typing import Annotated, TypeVar
 
 import typer
 
-from cellstep import runs
+from cellstep import rehearsals, runs, standing
 from cellstep.cli.asking import Asker, ask
 from cellstep.cli.display import RunDisplay
 from cellstep.cli.options import CloudOption, JsonOption, LimitOption, OutputOption, open_cloud, reach_cloud
@@ -18,6 +19,8 @@ from cellstep.engine import plan as planning
 from cellstep.engine.context import Options
 from cellstep.errors import CellstepError, UsageError
 from cellstep.stages import runbook_of
+from cellstep.verification import component_of
+from cellstep.wayback import changes_schema
 from plugins.runners.bounded import draining_on_signals
 
 T = TypeVar("T")
@@ -39,10 +42,12 @@ def plan(stage: Stage, cloud: CloudOption = None, limit: LimitOption = "", as_js
     loaded = open_cloud(cloud)
     nodes = select(loaded, limit) if limit else loaded.nodes
     runbook = runbook_of(stage, loaded)
+    with contextlib.closing(standing.look(loaded)) as journal:
+        rehearsed = rehearsals.lines(loaded, journal, component_of(stage)) if changes_schema(runbook) else []
     if as_json:
-        print_json(planning.as_values(loaded, runbook, nodes))
+        print_json({**planning.as_values(loaded, runbook, nodes), "rehearsals": rehearsed})
     else:
-        typer.echo(planning.as_text(loaded, runbook, nodes))
+        typer.echo("\n".join([planning.as_text(loaded, runbook, nodes), *([""] if rehearsed else []), *rehearsed]))
 
 
 def run(  # noqa: PLR0913, PLR0917 - a command has as many options as it needs

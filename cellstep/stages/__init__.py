@@ -18,6 +18,7 @@ WITH_DATABASES = ("nova", "cinder", "keystone", "glance", "ceilometer")
 
 PREPARATIONS: dict[str, Callable[[Cloud], Runbook]] = {
     **{f"{component}-backup": preparation.backup_of(component) for component in WITH_DATABASES},
+    **{f"{component}-replica-backup": preparation.replica_backup_of(component) for component in WITH_DATABASES},
     **{f"{component}-rehearsal": preparation.rehearsal_of(component) for component in WITH_DATABASES},
 }
 """What is done days ahead; `cellstep backup` and `cellstep rehearse` begin them."""

@@ -4,23 +4,28 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cellstep import rehearsals
 from cellstep.cloud.load import Cloud
 from cellstep.cloud.nodes import Node
 from cellstep.cloud.places import Place, places
 from cellstep.engine.context import Context
 from cellstep.engine.ledgers import Record
 from cellstep.engine.steps import Finding, Nodes
+from cellstep.errors import ConfigurationError, Stopped
 from cellstep.stages.choices import DATABASES
 from tasks import manifest
 from tasks.manifest import Manifest
 from tasks.rehearsal import Rehearsal, Trial
+from tasks.replicas import Replica
 from tasks.staging import Dump, Proof, Staged
 
 if TYPE_CHECKING:
     import pandas as pd
 
-BACKUP, PROOF, REHEARSAL = "backup", "proof", "rehearsal"
+BACKUP, PROOF, REHEARSAL = "backup", "proof", rehearsals.KIND
 """The kinds of the journal's records."""
+GATE = "Check that every dump is proven and rehearsed, and that nothing was written since"
+"""The step without which no schema is changed."""
 
 
 class Copies:
@@ -47,6 +52,21 @@ class Copies:
         return Nodes("the database node", lambda nodes: [node for node in nodes if node.name in names])
 
     @property
+    def replicas(self) -> Nodes:
+        """The nodes that are asked in place of the databases' own.
+
+        Raises:
+            ConfigurationError: cloud.yaml names none for one of them.
+        """
+        named = self.cloud.config.databases.replicas
+        lacking = [its.node.name for its in self.schemas.values() if its.node.name not in named]
+        if lacking:
+            words = f"cloud.yaml: databases.replicas has none for {', '.join(lacking)}"
+            raise ConfigurationError([f"{words}; name the node, with the role `replica`"])
+        chosen = {named[its.node.name] for its in self.schemas.values()}
+        return Nodes("replicas", lambda nodes: [node for node in nodes if node.name in chosen])
+
+    @property
     def provers(self) -> Nodes:
         """The nodes where dumps are restored: the staging node, or where there is none the dumps' own."""
         on = self.cloud.config.staging.on
@@ -71,6 +91,12 @@ class Copies:
             "dump_share": self.cloud.config.preflight.dump_share,
         }
 
+    def dumps_of_replica(self, context: Context, node: Node) -> Mapping[str, Any]:
+        """The same on a replica, which must be close enough behind its master."""
+        config = self.cloud.config
+        master = next(name for name, replica in config.databases.replicas.items() if replica == node.name)
+        return {**self.dumps(context, node), "replica": Replica(master, config.preflight.replica_lag_s)}
+
     def to_prove(self, context: Context, node: Node) -> Mapping[str, Any]:
         """The run's dumps that are restored on a node, and the schema changes that are tried on the copies."""
         elsewhere = self.cloud.config.staging.on is not None
@@ -87,12 +113,22 @@ class Copies:
         return {"known": [known for known in self.manifests(context).values() if known.node == node.name]}
 
     def forecast(self, context: Context, node: Node) -> Mapping[str, Any]:
-        """How long the schema change took that was rehearsed in this run for the node's cell, and when to mind."""
+        """How long the schema change took that was rehearsed in this run for the node's cell, and when to mind.
+
+        Raises:
+            Stopped: the gate was left out, with --from or --step.
+        """
+        passed = {row["title"] for row in context.journal.steps(context.run) if row["state"] == "done"}
+        if GATE not in passed and not context.options.dry_run:
+            raise Stopped(f"no schema is changed before “{GATE}” has passed in the same run: begin at the dumps")
         staging = self.cloud.config.staging
         tried = context.journal.records(REHEARSAL, self.component)
         mine = [place for place, its in self.schemas.items() if its.node.cell == node.cell and place in tried]
         known = [Rehearsal.of(tried[place].data) for place in mine if tried[place].run == context.run]
+        here = next(its for its in self.schemas.values() if its.node.cell == node.cell)
         return {
+            "head": self._head(here),
+            "stops": rehearsals.stops(here.schema),
             "forecast_s": max((each.seconds for each in known if each.ok), default=None),
             "warn_factor": staging.warn_factor,
             "stop_factor": staging.stop_factor,
@@ -121,7 +157,8 @@ class Copies:
         return Trial(command, found.schema.config, self._head(found)) if command else None
 
     def _head(self, place: Place) -> int:
-        return place.schema.head
+        packages = self.cloud.release.components[self.component].packages
+        return place.schema.head_of(self.cloud.expected_packages(packages).values())
 
     def _folder(self, run: str) -> str:
         return f"{self.cloud.config.backup_folder}/{run}"
@@ -151,7 +188,7 @@ class Copies:
         """Every dump must be proven, every schema change rehearsed on its copy, and nothing written since."""
         known = self.manifests(context)
         proofs = context.journal.records(PROOF, self.component)
-        rehearsals = context.journal.records(REHEARSAL, self.component)
+        tried = context.journal.records(REHEARSAL, self.component)
         found = [text for place, its in known.items() for text in _unproven(place, its, proofs.get(place))]
         nodes = {node.name for node in self.sources.choose(context.nodes)}
         for place, its in self.schemas.items():
@@ -160,7 +197,7 @@ class Copies:
             if place not in known:
                 found.append(f"{place}: this run has no dump of it with its manifest")
             else:
-                found += self._unrehearsed(place, known[place], rehearsals.get(place))
+                found += self._unrehearsed(place, known[place], tried.get(place))
         for node, differences in results.items():
             for database, lines in differences.items():
                 found += [f"{node}/{database} is not what was dumped: {line}" for line in lines]
@@ -178,7 +215,8 @@ class Copies:
 
     def tables(self, context: Context) -> "dict[str, pd.DataFrame]":
         """The tables of a run that only prepares: its dumps with their proofs, and the rehearsals."""
-        from reports.tables import backups, rehearsals  # noqa: PLC0415 - brings pandas, 0.6 s
+        from reports.tables import backups  # noqa: PLC0415 - brings pandas, 0.6 s
+        from reports.tables import rehearsals as rehearsals_table  # noqa: PLC0415 - the same
 
         cells = {node.name: node.cell for node in self.cloud.nodes}
         proofs = self._of_run(context, PROOF)
@@ -190,7 +228,7 @@ class Copies:
         made = {"backups": backups.table(dumps)}
         if tried:
             rows = [{"cell": cells[place.partition("/")[0]], **data} for place, data in tried.items()]
-            made["rehearsals"] = rehearsals.table(rows)
+            made["rehearsals"] = rehearsals_table.table(rows)
         return made
 
     def _of_run(self, context: Context, kind: str) -> dict[str, Mapping[str, Any]]:

@@ -1,10 +1,11 @@
 """Days ahead: the databases of a component dumped, the dumps proven, and its schema change rehearsed on the copies."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from cellstep.cloud.load import Cloud
 from cellstep.engine.steps import Runbook, Step, gate, step
-from cellstep.stages.copies import Copies
+from cellstep.stages.copies import GATE, Copies
 from tasks import backup, staging
 
 
@@ -23,8 +24,7 @@ def proven(copies: Copies) -> Step:
 
 def compared(copies: Copies) -> Step:
     """The gate before a schema is changed."""
-    return gate("Check that every dump is proven and rehearsed, and that nothing was written since",
-                backup.compare_all, on=copies.sources, per_node=copies.to_compare, judge=copies.proven)  # fmt: skip
+    return gate(GATE, backup.compare_all, on=copies.sources, per_node=copies.to_compare, judge=copies.proven)
 
 
 def backup_of(component: str) -> Callable[[Cloud], Runbook]:
@@ -33,6 +33,17 @@ def backup_of(component: str) -> Callable[[Cloud], Runbook]:
     def runbook(cloud: Cloud) -> Runbook:
         copies = Copies(cloud, component)
         return _runbook(f"{component}-backup", copies, backed_up(copies))
+
+    return runbook
+
+
+def replica_backup_of(component: str) -> Callable[[Cloud], Runbook]:
+    """The runbook of `cellstep backup --replica`."""
+
+    def runbook(cloud: Cloud) -> Runbook:
+        copies = Copies(cloud, component)
+        dumped = replace(backed_up(copies), on=copies.replicas, per_node=copies.dumps_of_replica)
+        return _runbook(f"{component}-replica-backup", copies, dumped)
 
     return runbook
 
