@@ -8,6 +8,7 @@ from cellstep import __version__
 from cellstep.cli import lab as lab_commands
 from cellstep.cli import preflight, prepare, quota, run, verify
 from cellstep.cli.backout import backout
+from cellstep.cli.check import check
 from cellstep.cli.config import app as config_app
 from cellstep.cli.exec import exec_
 from cellstep.cli.holds import abandon
@@ -16,6 +17,7 @@ from cellstep.cli.inventory import inventory
 from cellstep.cli.keystone import app as keystone_app
 from cellstep.cli.lock import app as lock_app
 from cellstep.cli.output import reported
+from cellstep.cli.schema import app as schema_app
 from cellstep.cli.status import status
 
 app = typer.Typer(
@@ -48,6 +50,7 @@ def cellstep(
 UPGRADE, LOOK, TRY = "Upgrade", "Look", "Try"
 app.command(rich_help_panel=UPGRADE)(run.plan)
 app.command(rich_help_panel=UPGRADE)(preflight.preflight)
+app.command(rich_help_panel=UPGRADE)(check)
 app.command(rich_help_panel=UPGRADE)(prepare.backup)
 app.command(rich_help_panel=UPGRADE)(prepare.rehearse)
 app.command(rich_help_panel=UPGRADE)(run.run)
@@ -62,6 +65,7 @@ app.add_typer(quota.app, name="quota", rich_help_panel=UPGRADE)
 app.add_typer(keystone_app, name="keystone", rich_help_panel=UPGRADE)
 app.command(rich_help_panel=LOOK)(inventory)
 app.add_typer(config_app, name="config", rich_help_panel=LOOK)
+app.add_typer(schema_app, name="schema", rich_help_panel=LOOK)
 app.command(name="exec", rich_help_panel=LOOK)(exec_)
 app.add_typer(lab_commands.app, name="lab", rich_help_panel=TRY)
 

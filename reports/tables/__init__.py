@@ -9,7 +9,20 @@ from types import ModuleType
 
 import pandas as pd
 
-from reports.tables import backups, guests, hosts, preflight, quarantine, quotas, rehearsals, rpms, services, volumes
+from reports.tables import (
+    backups,
+    guests,
+    hazards,
+    hosts,
+    preflight,
+    quarantine,
+    quotas,
+    rehearsals,
+    rpms,
+    schemas,
+    services,
+    volumes,
+)
 
 TABLES: dict[str, ModuleType] = {
     "rpms": rpms,
@@ -20,6 +33,8 @@ TABLES: dict[str, ModuleType] = {
     "quarantine": quarantine,
     "hosts": hosts,
     "preflight": preflight,
+    "hazards": hazards,
+    "schemas": schemas,
     "backups": backups,
     "rehearsals": rehearsals,
 }

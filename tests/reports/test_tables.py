@@ -10,11 +10,13 @@ from reports.tables import (
     findings,
     frames,
     guests,
+    hazards,
     hosts,
     preflight,
     quarantine,
     quotas,
     rpms,
+    schemas,
     services,
     volumes,
 )
@@ -31,6 +33,8 @@ EMPTY = {
     "guests": lambda: guests.table(Frame(), Frame(), set()),
     "hosts": lambda: hosts.table([]),
     "preflight": lambda: preflight.table([]),
+    "hazards": lambda: hazards.table([]),
+    "schemas": lambda: schemas.table([]),
     "quarantine": lambda: quarantine.table([], NOW),
 }
 FULL = {
@@ -43,12 +47,24 @@ FULL = {
     "guests": lambda: guests.table(Frame([guest("u")]), Frame([guest("u")]), set()),
     "hosts": lambda: hosts.table([host("s", "top", "h")]),
     "preflight": lambda: preflight.table([checked("h")]),
+    "hazards": lambda: hazards.table([looked_for("h")]),
+    "schemas": lambda: schemas.table([compared("h")]),
     "quarantine": lambda: quarantine.table([missed("h")], NOW),
 }
 
 
 def checked(host: str, cell: str = "top", check: str = "clock") -> dict[str, str]:
     return {"cell": cell, "host": host, "check": check, "status": "ok", "cause": "", "detail": "+0.01 s"}
+
+
+def looked_for(host: str) -> dict[str, object]:
+    place = {"cell": "top", "host": host, "database": "nova"}
+    return {**place, "check": "orphans", "status": "note", "what": "w", "rows": 3, "remedy": ""}
+
+
+def compared(host: str) -> dict[str, str]:
+    place = {"cell": "top", "host": host, "database": "nova"}
+    return {**place, "check": "local", "what": "table t", "status": "kept", "before": "1 row", "after": "1 row"}
 
 
 NOW = "2014-02-24T16:00:00Z"
