@@ -131,6 +131,22 @@ def test_a_dump_that_is_not_whole_is_never_taken_for_one(node, before, after, wh
     assert node.files() == files(node.here) == []
 
 
+def test_a_file_that_lost_its_end_is_never_taken_for_a_dump(node):
+    """All the words are there, also the last; what is missing is how gzip knows that they are right."""
+    node.program("gzip", """case $1 in -dc) exec /bin/gzip "$@";; esac; /bin/gzip "$@" | head -c -8""")
+    with pytest.raises(CommandFailed, match="unexpected end of file"):
+        node.back_up(database="cinder")
+    assert node.files() == files(node.here) == []
+
+
+def test_a_table_that_cannot_be_read_fails_the_backup(changing):
+    changing.server.load("CREATE TABLE spoilt (i int) ENGINE=MyISAM; FLUSH TABLES", database="nova")
+    (changing.server.datadir / "nova" / "spoilt.MYI").write_bytes(b"spoilt")
+    with pytest.raises(CommandFailed, match="spoilt"):
+        changing.back_up()
+    assert changing.files() == files(changing.here) == []
+
+
 def test_what_was_dumped_before_stays_whole_where_another_try_fails(node):
     node.back_up()
     before = {path.name: path.read_bytes() for folder in (node.there, node.here) for path in folder.iterdir()}
