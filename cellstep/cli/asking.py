@@ -31,6 +31,16 @@ def ask(question: str) -> None:
         raise UsageError("not confirmed: nothing was done")
 
 
+def typed(question: str, word: str) -> None:
+    """Ask for a word that stands for what would be lost.
+
+    Raises:
+        UsageError: another was typed.
+    """
+    if typer.prompt(question).strip() != word:
+        raise UsageError(f"that is not {word}: nothing was done")
+
+
 class Asker:
     """Asks on the terminal, unless told beforehand.
 

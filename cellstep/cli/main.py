@@ -17,6 +17,7 @@ from cellstep.cli.inventory import inventory
 from cellstep.cli.keystone import app as keystone_app
 from cellstep.cli.lock import app as lock_app
 from cellstep.cli.output import reported
+from cellstep.cli.restore import restore
 from cellstep.cli.schema import app as schema_app
 from cellstep.cli.status import status
 
@@ -56,6 +57,7 @@ app.command(rich_help_panel=UPGRADE)(prepare.rehearse)
 app.command(rich_help_panel=UPGRADE)(run.run)
 app.command(rich_help_panel=UPGRADE)(run.resume)
 app.command(rich_help_panel=UPGRADE)(backout)
+app.command(rich_help_panel=UPGRADE)(restore)
 app.command(rich_help_panel=UPGRADE)(status)
 app.add_typer(holds_app, name="holds", rich_help_panel=UPGRADE)
 app.command(rich_help_panel=UPGRADE)(abandon)
