@@ -2,6 +2,7 @@
 
 from types import SimpleNamespace
 
+import pymysql
 import pytest
 
 from plugins.connections.mysql import Mysql
@@ -28,7 +29,16 @@ def server(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def task(server):
-    """A task on a host whose connection is the scratch server."""
+    """A task on a host whose connection is the scratch server.
+
+    Without TLS, which the server does not have: PyMySQL reads all the certificates of the machine for each connection.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pymysql.connections, "SSL_ENABLED", False)
+        yield from _task(server)
+
+
+def _task(server):
     mysql = Mysql("scratch", "root", "", "127.0.0.1", server.port)
     host = SimpleNamespace(
         name="top-infra01",

@@ -86,7 +86,7 @@ class Nova:
         return self.mysql.query(sql, (user,), database="havana")
 
 
-@settings(max_examples=20, deadline=None, phases=PHASES, suppress_health_check=list(HealthCheck))
+@settings(max_examples=40, deadline=None, phases=PHASES, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_nothing_that_nova_writes_meanwhile_is_lost(task, data):
     """Wherever the repair reads and writes between nova's transactions, each row is as it was, or right."""

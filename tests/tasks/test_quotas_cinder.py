@@ -141,7 +141,7 @@ def truth(content, by_type):
 
 
 @pytest.mark.parametrize("name", sorted(DATABASES))
-@settings(max_examples=15, deadline=None, phases=PHASES, suppress_health_check=list(HealthCheck))
+@settings(max_examples=10, deadline=None, phases=PHASES, suppress_health_check=list(HealthCheck))
 @given(content=contents())
 def test_random_volumes_check_repair_and_undo(task, name, content):
     """The table is the plain loops' truth; repaired it is clean, twice is nothing, undone it is as it was."""

@@ -185,7 +185,7 @@ def parts_of(deltas):
 
 
 @pytest.mark.parametrize("database", sorted(DATABASES))
-@settings(max_examples=12, deadline=None, phases=PHASES, suppress_health_check=list(HealthCheck))
+@settings(max_examples=20, deadline=None, phases=PHASES, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_random_databases_check_repair_and_undo(task, database, data):
     """The table is the plain loops' truth; repaired it is clean, twice is nothing, undone it is as it was."""
