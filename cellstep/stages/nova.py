@@ -4,8 +4,7 @@ One line is one step, checked before the next begins. Titles are the operators' 
 `tasks/`, what a gate finds in `cellstep/stages/gates.py`, what a cloud gives to it in `cellstep/stages/arguments.py`.
 """
 
-from dataclasses import replace
-
+from cellstep.check.gates import Checks
 from cellstep.cloud.load import Cloud
 from cellstep.engine.steps import Nodes, Runbook, Step, gate, hold, lift, save, step
 from cellstep.quota import repair_if_asked
@@ -37,7 +36,7 @@ from cellstep.stages.choices import (
 )
 from cellstep.stages.copies import Copies
 from cellstep.stages.preparation import backed_up, compared, proven
-from tasks import checkout, databases, evidence, loadbalancer, packages, puppet, rabbitmq, reboot, scheduling
+from tasks import checkout, databases, evidence, hazards, loadbalancer, packages, puppet, rabbitmq, reboot, scheduling
 from tasks.loadbalancer import FENCE
 from tasks.monitoring import RESTARTS_AND_ALARMS
 from tasks.services import DAEMONS, RABBITMQ
@@ -49,7 +48,7 @@ from tasks.services import DAEMONS, RABBITMQ
 def runbook(cloud: Cloud) -> Runbook:
     """The steps of the stage for one cloud."""
     site = Site(cloud, "nova")
-    copies = Copies(cloud, "nova")
+    copies, checks = Copies(cloud, "nova"), Checks(cloud, "nova")
     nova, release, ask = site.packages, site.release_packages, evidence.gather
     return Runbook("nova", (
         save("Save a list of all volumes", ask, on=TOP_DATABASE, per_node=site.asking("volumes", "quotas"),
@@ -73,7 +72,11 @@ def runbook(cloud: Cloud) -> Runbook:
         *_quiet(site, "Compute nodes",
                 COMPUTE_NODES, COMPUTE_NODES, NO_BALANCERS, COMPUTE_DATABASES, COMPUTE_QUEUES),
 
-        *_safe_to_change(copies),
+        gate("Check that nothing in the databases stands against the schema change", hazards.look,
+             on=checks.on, per_node=checks.before, judge=checks.judge_before, section="The upgrade"),
+        backed_up(copies),
+        proven(copies),
+        compared(copies),
         step("Update all the Nova RPMs and the kernel on top controllers", packages.update, on=TOP_CONTROLLERS,
              per_node=nova, kernel=True),
         step("Update the top DB", databases.sync, on=FIRST_TOP_CONTROLLER, per_node=copies.forecast, **site.schema),
@@ -86,6 +89,8 @@ def runbook(cloud: Cloud) -> Runbook:
         step("Reboot the cell controllers for the new kernel", reboot.for_new_kernel, on=CELL_CONTROLLERS,
              **site.reboot),
         step("Update the RPMs on the compute nodes", packages.update, on=COMPUTE_NODES, per_node=nova),
+        gate("Check the schemas: the release's, with all that is the site's own, and no row lost", hazards.look,
+             on=checks.on, per_node=checks.after, judge=checks.judge_after),
         gate("Check the controllers' RPMs and the schema versions", ask, on=CONTROLLERS_AND_DATABASES,
              per_node=site.asking("rpms", "heads"), judge=gates.upgraded),
 
@@ -127,11 +132,6 @@ def runbook(cloud: Cloud) -> Runbook:
              when_empty="no load balancer in the inventory: open them by hand", **site.fence),
     ), may_miss=lambda node: node.tier == "compute", way_back="`cellstep backout nova` brings back what was",
        facts=site.facts)
-
-
-def _safe_to_change(copies: Copies) -> list[Step]:
-    """No schema is changed without a dump that was restored and compared, and a rehearsal on that very copy."""
-    return [replace(backed_up(copies), section="The upgrade"), proven(copies), compared(copies)]
 
 
 def scheduled(site: Site) -> list[Step]:

@@ -87,13 +87,7 @@ def _share(world: Path, cloud: Cloud) -> None:
 def _host(root: Path, node: Node, cloud: Cloud) -> None:
     for place in PLACES:
         (root / place).mkdir(parents=True)
-    for link in ("bin", "sbin", "lib", "lib64"):
-        (root / link).symlink_to(f"usr/{link}")
-    awk = Path("/usr/bin/awk").resolve()  # Debian's is a link through /etc/alternatives
-    (root / "etc/alternatives").mkdir()
-    (root / "etc/alternatives/awk").symlink_to(awk)
-    for link in ("self", "meminfo", "mounts"):  # the rest of /proc is this node's own
-        (root / "proc" / link).symlink_to(f"/opt/proc/{link}")
+    _link(root)
     for name, text in {
         "etc/node": f"NODE={node.name}\nCELL={node.cell}\nTIER={node.tier or 'none'}\n",
         "etc/kernel": f"{KERNELS[0]}\n",
@@ -116,6 +110,17 @@ def _host(root: Path, node: Node, cloud: Cloud) -> None:
     if node.tier == "compute":
         for number in (100, 101):
             _guest(root / "proc" / str(number), f"{node.name}-{number}", number)
+
+
+def _link(root: Path) -> None:
+    """What a host has of this machine's."""
+    for link in ("bin", "sbin", "lib", "lib64"):
+        (root / link).symlink_to(f"usr/{link}")
+    awk = Path("/usr/bin/awk").resolve()  # Debian's is a link through /etc/alternatives
+    (root / "etc/alternatives").mkdir()
+    (root / "etc/alternatives/awk").symlink_to(awk)
+    for link in ("self", "meminfo", "mounts"):  # the rest of /proc is this node's own
+        (root / "proc" / link).symlink_to(f"/opt/proc/{link}")
 
 
 def _packages(node: Node, cloud: Cloud) -> str:

@@ -17,9 +17,12 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from nornir.core.plugins.connections import ConnectionPluginRegister
+from nornir.core.task import Task
 
+import cellstep.schemas
 from plugins.connections.errors import CommandTimeout, ConnectionLost, Unreachable
 from plugins.connections.ssh import CommandResult
+from tasks import databases, schemas
 from tests.chaos.strikes import SIGNS, Strike
 
 ENVIRONMENT = {"PATH": "/opt/node:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C", "HOME": "/root"}
@@ -168,6 +171,10 @@ class ScriptedMysql:
             ("COUNT(id) AS floating_ips", list),
             ("COUNT(f.id) AS fixed_ips", list),
             ("FROM reservations", list),
+            # What is counted before and after a schema change: there is nothing.
+            ("referenced_table_schema = %s", list),
+            ("COUNT(*)", lambda: [{"n": 0}]),
+            ("SUM(", lambda: [{"n": 0}]),
         ):
             if words in sql:
                 return answer()
@@ -175,7 +182,13 @@ class ScriptedMysql:
 
     def _variables(self) -> list[dict[str, Any]]:
         """As the node's own client tells them (programs/sql.sh)."""
-        told = {"hostname": self.name, "datadir": "/var/lib/mysql/", "port": "3306", "version": "10.0", "server_id": "1"}
+        told = {
+            "hostname": self.name,
+            "datadir": "/var/lib/mysql/",
+            "port": "3306",
+            "version": "10.0",
+            "server_id": "1",
+        }
         return [{"Variable_name": name, "Value": value} for name, value in told.items()]
 
     def _schema(self) -> int:
@@ -266,5 +279,13 @@ def register(world: World) -> None:
 
         return Connection
 
+    # Its tables are those of the release that its version is of.
+    schemas.snapshot = lambda task, _database: cellstep.schemas.of_reference(f"nova-{_connected(task)._schema()}")
+
     ConnectionPluginRegister.register("cellstep_ssh", plugin(ScriptedSsh))
     ConnectionPluginRegister.register("cellstep_mysql", plugin(ScriptedMysql))
+
+
+def _connected(task: Task) -> ScriptedMysql:
+    connection: ScriptedMysql = databases.mysql(task)
+    return connection
