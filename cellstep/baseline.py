@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from cellstep import continuity, kept
+from cellstep.check.gates import records
 from cellstep.cloud.load import Cloud
 from cellstep.engine.journal import Journal, RunRecord
 from cellstep.engine.steps import Runbook
@@ -27,6 +28,7 @@ class Baseline:
         instances: rows of `continuity.instance_rows`.
         saved: the nodes whose guests were saved, also those that had none.
         ours: what the upgrade has done since.
+        schemas: how the databases were before their schema was changed, by place (`cellstep.check.after.Before`).
     """
 
     volumes: Sequence[Mapping[str, Any]] | None = None
@@ -37,6 +39,7 @@ class Baseline:
     instances: Sequence[Mapping[str, Any]] | None = None
     saved: frozenset[str] = field(default=frozenset(), compare=False)
     ours: Ours = field(default_factory=Ours, compare=False)
+    schemas: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, compare=False)
 
     @classmethod
     def find(cls, cloud: Cloud, journal: Journal, stage: str, folder: Path) -> "Baseline":
@@ -72,11 +75,12 @@ class Baseline:
             first("instances"),
             frozenset(kept.about(where, "guests")) if where else frozenset(),
             continuity.ours(journal, _books(cloud, stage), whole[0].started_at) if whole else Ours(),
+            records(journal, component_of(stage)),
         )
 
 
 def windows_of(cloud: Cloud, journal: Journal, stage: str, folder: Path) -> dict[str, str]:
-    """Database node to when, by its own clock, the lists that `Baseline.find` finds were saved."""
+    """Database node to since when, by its own clock, the lists that `Baseline.find` finds are compared."""
     return continuity.windows(cloud, _compared(cloud, journal, stage, folder)[0])
 
 

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from cellstep import continuity
+from cellstep.check.gates import Checks
 from cellstep.cloud.load import Cloud
 from cellstep.cloud.nodes import Node
 from cellstep.engine.dispatch import Dispatcher
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
     from cellstep.baseline import Baseline
 
-TABLES = ("rpms", "services", "volumes", "quotas", "guests")
+TABLES = ("rpms", "services", "schemas", "volumes", "quotas", "guests")
 """The tables that are made from answers; `hosts` is made from the journal."""
 
 NODE_TABLES = ("rpms", "services", "guests")
@@ -115,7 +116,16 @@ def wanted(
         clock=explained,
         since=since,
         changes=continuity.changes_of(cloud, node) if since else (),
+        schema=_schema(cloud, component, node) if stores and "schemas" in tables else None,
     )
+
+
+def _schema(cloud: Cloud, component: str, node: Node) -> Mapping[str, Any] | None:
+    """What the component's database on a node is asked; None where it has none."""
+    if not cloud.release.components[component].databases:
+        return None
+    checks = Checks(cloud, component)
+    return checks.asking(node, {}, quiet=False) if node.name in checks.places else None
 
 
 def ask(
@@ -185,6 +195,7 @@ def tables_of(
     silent = {
         "volumes": not any(evidence.volumes is not None for evidence in read),
         "quotas": not any(evidence.quotas is not None for evidence in read),
+        "schemas": not any(evidence.schema is not None for evidence in read),
     }
     return {name: getattr(made, name)() for name in TABLES if name in tables and not silent.get(name)}
 
@@ -261,6 +272,10 @@ class _Tables:
             self.unreachable | deaf,
             self.cloud.config.stale_after_s,
         )
+
+    def schemas(self) -> "pd.DataFrame":
+        seen = {node.name: evidence.schema for node, evidence in self._evidence() if evidence.schema is not None}
+        return Checks(self.cloud, self.component).table(self.baseline.schemas, seen, back=self.back)
 
     def volumes(self) -> "pd.DataFrame":
         from reports.tables import volumes  # noqa: PLC0415 - brings pandas

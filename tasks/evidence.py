@@ -8,6 +8,7 @@ from nornir.core.task import Result, Task
 
 from tasks import databases, quotas, traces
 from tasks.facts import Facts, ask_node
+from tasks.hazards import Seen, look
 from tasks.holds import unchanged
 
 
@@ -41,6 +42,7 @@ class Wanted:
         clock: tell the database server's time.
         since: a time by that clock, since which the changes are listed; "" for none of them.
         changes: of `tasks.traces.CHANGES`, with the database that each is in.
+        schema: what `tasks.hazards.look` is asked of the component's database; None for nothing.
     """
 
     facts: tuple[str, ...] | None = None
@@ -53,6 +55,7 @@ class Wanted:
     clock: bool = False
     since: str = ""
     changes: tuple[tuple[str, str], ...] = ()
+    schema: Mapping[str, Any] | None = None
 
     def __bool__(self) -> bool:
         """Whether anything is asked at all."""
@@ -67,6 +70,7 @@ class Evidence:
         clock: its database server's time, "" where it was not asked.
         since: since when `changes` are listed.
         changes: what was touched, by the names in `tasks.traces.CHANGES`.
+        schema: the component's database: its tables and what was counted.
     """
 
     facts: Facts | None = None
@@ -78,6 +82,7 @@ class Evidence:
     clock: str = ""
     since: str = ""
     changes: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
+    schema: Seen | None = None
 
 
 def gather(task: Task, *, wanted: Wanted) -> Result:
@@ -96,4 +101,6 @@ def gather(task: Task, *, wanted: Wanted) -> Result:
     instances = traces.instances(task, wanted.instances) if wanted.instances else None
     # After the lists: whatever is not in them any more has left its trace by now.
     changes = traces.changes(task, dict(wanted.changes), wanted.since) if wanted.since else {}
-    return unchanged(task, Evidence(facts, heartbeats, heads, volumes, usage, instances, clock, wanted.since, changes))
+    schema = look(task, **wanted.schema).result if wanted.schema else None
+    asked = (facts, heartbeats, heads, volumes, usage, instances, clock, wanted.since, changes, schema)
+    return unchanged(task, Evidence(*asked))

@@ -123,6 +123,21 @@ class After:
         ]
         return found
 
+    def rows_back(self, seen: Seen) -> list[Row]:
+        """As `rows`, where the change was taken back: all should be as it was before."""
+        start = " or ".join(map(str, [self.before.head] if self.before else self.expected.fact.start))
+        status = "ok" if str(seen.head) in start.split(" or ") else "wrong"
+        found = [Row("version", f"schema version {start}", status, "", str(seen.head))]
+        known = reference(self.expected.component, seen.head or 0)
+        meant = self.before.schema if self.before else known.schema if known else seen.schema
+        for each in compare(meant, seen.schema):
+            own = not each.one and self.before is None
+            status = "own" if own else "unexpected" if not each.one else "other" if each.other else "missing"
+            found.append(Row("local" if own else "reference", each.what, status, each.one, each.other))
+        if all(row.check != "reference" for row in found):
+            found.append(Row("reference", "all tables, columns and keys of before", "ok"))
+        return found
+
     def _version(self, seen: Seen) -> Row:
         status = "ok" if seen.head == self.expected.head else "wrong"
         was = str(self.before.head) if self.before else ""

@@ -69,21 +69,21 @@ class Checks:
 
     def after(self, context: Context, node: Node) -> Mapping[str, Any]:
         """What a database is asked right after, while nothing writes to it yet."""
-        return self.asking(context.journal, node, quiet=True)
+        return self.asking(node, records(context.journal, self.component), quiet=True)
 
-    def asking(self, journal: Journal, node: Node, *, quiet: bool) -> Mapping[str, Any]:
+    def asking(self, node: Node, known: Mapping[str, Mapping[str, Any]], *, quiet: bool) -> Mapping[str, Any]:
         """What a database is asked after the change.
 
         Args:
-            journal: knows how it was before.
             node: the database's node.
-            quiet: nothing has written to it since.
+            known: how the databases were before, as `records` gives it; not needed unless it is quiet.
+            quiet: nothing has written to it since the change.
         """
         place = self.places[node.name]
         return {
             "database": place.database,
             "repository_id": place.schema.repository_id,
-            "questions": self._comparison(journal, place, quiet=quiet).questions,
+            "questions": self._comparison(known, place, quiet=quiet).questions,
         }
 
     def judge_after(self, context: Context, results: Mapping[str, Seen]) -> list[Finding]:
@@ -91,24 +91,29 @@ class Checks:
         from reports.tables import schemas  # noqa: PLC0415 - brings pandas, 0.6 s
 
         found = []
+        known = records(context.journal, self.component)
         for name, seen in results.items():
-            for row in self.rows(context.journal, self.places[name], seen, quiet=True):
+            for row in self._comparison(known, self.places[name], quiet=True).rows(seen):
                 if row.status not in schemas.GOOD:
                     blocking = row.status not in schemas.WARN
                     found.append(Finding(f"{self.places[name]}: {_words(row)}", blocking=blocking))
         return found
 
-    def rows(self, journal: Journal, place: Place, seen: Seen, *, quiet: bool) -> list[Row]:
-        """Everything that was compared in a database."""
-        return self._comparison(journal, place, quiet=quiet).rows(seen)
-
-    def table(self, journal: Journal, results: Mapping[str, Seen], *, quiet: bool = False) -> "pd.DataFrame":
+    def table(
+        self,
+        known: Mapping[str, Mapping[str, Any]],
+        results: Mapping[str, Seen],
+        *,
+        quiet: bool = False,
+        back: bool = False,
+    ) -> "pd.DataFrame":
         """The table `schemas`.
 
         Args:
-            journal: knows how the databases were before.
+            known: how the databases were before, as `records` gives it.
             results: by node name what they said.
             quiet: nothing has written to them since the change.
+            back: the change was taken back: they should be as before.
         """
         from reports.tables import schemas  # noqa: PLC0415 - brings pandas, 0.6 s
 
@@ -116,13 +121,19 @@ class Checks:
         for name, seen in results.items():
             place = self.places[name]
             here = {"cell": place.node.cell, "host": name, "database": place.database}
-            found += [{**here, **vars(row)} for row in self.rows(journal, place, seen, quiet=quiet)]
+            comparison = self._comparison(known, place, quiet=quiet)
+            rows = comparison.rows_back(seen) if back else comparison.rows(seen)
+            found += [{**here, **vars(row)} for row in rows]
         return schemas.table(found)
 
-    def _comparison(self, journal: Journal, place: Place, *, quiet: bool) -> After:
-        record = journal.records(KIND, self.component).get(str(place))
-        before = Before.of_data(record.data) if record else None
-        return After(expected(self.cloud, place), before, quiet=quiet)
+    def _comparison(self, known: Mapping[str, Mapping[str, Any]], place: Place, *, quiet: bool) -> After:
+        data = known.get(str(place))
+        return After(expected(self.cloud, place), Before.of_data(data) if data else None, quiet=quiet)
+
+
+def records(journal: Journal, component: str) -> dict[str, Mapping[str, Any]]:
+    """How a component's databases were before their schema was changed, by place."""
+    return {place: record.data for place, record in journal.records(KIND, component).items()}
 
 
 def _words(row: Row) -> str:

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from cellstep.check.after import Before
-from cellstep.check.gates import Checks
+from cellstep.check.gates import Checks, records
 from cellstep.cloud.load import load_cloud
 from cellstep.engine.journal import Journal
 from tasks.hazards import look
@@ -53,9 +53,10 @@ class World:
             (found.text.partition(": ")[2], found.blocking) for found in self.checks.judge_after(self.context, results)
         ]
 
-    def table(self, *, quiet=True):
-        asked = self.seen(self.checks.asking(self.journal, self.node, quiet=quiet))
-        return self.checks.table(self.journal, asked, quiet=quiet)
+    def table(self, *, quiet=True, back=False):
+        known = records(self.journal, "nova")
+        asked = self.seen(self.checks.asking(self.node, known, quiet=quiet))
+        return self.checks.table(known, asked, quiet=quiet, back=back)
 
     def sql(self, *statements):
         for statement in statements:
@@ -160,3 +161,22 @@ def test_what_stops_it_blocks_and_a_later_try_does_not_forget_how_it_was(world):
     before = Before.of_data(kept.data)
     assert (before.head, before.answers["orphans", "instance_faults", "instance_uuid"]) == (162, "1")
     assert Before.of_data(before.data()) == before
+
+
+def test_a_change_that_was_taken_back_leaves_all_as_before(world):
+    """Tables of the newer release that stayed behind are told."""
+    world.before()
+    back = world.table(quiet=False, back=True)
+    assert list(zip(back["what"], back["status"], strict=True)) == [
+        ("schema version 162", "ok"),
+        ("all tables, columns and keys of before", "ok"),
+    ]
+    world.sql(
+        "CREATE TABLE pci_devices (id int)", "DROP TABLE cern_network", "UPDATE migrate_version SET version = 213"
+    )
+    back = world.table(quiet=False, back=True)
+    assert list(zip(back["what"], back["status"], strict=True)) == [
+        ("schema version 162", "wrong"),
+        ("table cern_network", "missing"),
+        ("table pci_devices", "unexpected"),
+    ]
