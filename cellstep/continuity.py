@@ -45,9 +45,9 @@ def changes_of(cloud: Cloud, node: Node) -> tuple[tuple[str, str], ...]:
 
 
 def windows(cloud: Cloud, runs: Sequence[RunRecord]) -> dict[str, str]:
-    """Database node to the time, by its own clock, when the lists from before were saved.
+    """Database node to the time, by its own clock, when the run began that saved the lists from before.
 
-    A list of an older cellstep has no such time: then it is when its run began.
+    Lists of an older cellstep have no such time: then it is the operator's clock that counts.
 
     Args:
         cloud: the cloud.
@@ -67,11 +67,11 @@ def slack(cloud: Cloud) -> float:
 
 
 def window_rows(answers: Mapping[str, Evidence], took_s: float) -> list[dict[str, str]]:
-    """Rows to keep: when, by its own clock, each database's node was about to be asked.
+    """Rows to keep: when the run began, by the clock of each database's node.
 
     Args:
-        answers: by node.
-        took_s: seconds since the first node was asked.
+        answers: by node, of this moment.
+        took_s: seconds since the run began.
     """
     return [{"host": host, "since": earlier(answer.clock, took_s)} for host, answer in answers.items() if answer.clock]
 

@@ -61,10 +61,9 @@ def note_disabled(context: Context, results: Mapping[str, Mapping[str, bool]]) -
 
 
 def _keep_windows(context: Context, results: Mapping[str, Evidence]) -> None:
-    """Keep since when differences count: since the first node was asked: others may be long after it."""
-    begun = [step["started_at"] for step in context.journal.steps(context.run) if step["state"] == "running"]
-    took = seconds_between(begun[-1], now()) if begun else 0.0
-    rows = continuity.window_rows(results, took)
+    """Keep since when differences count: since the run began, because its nodes are not all asked at once."""
+    began = next(run.started_at for run in context.journal.runs() if run.id == context.run)
+    rows = continuity.window_rows(results, seconds_between(began, now()))
     if rows:
         _keep(context, "windows", rows, [row["host"] for row in rows])
 
