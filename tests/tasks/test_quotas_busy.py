@@ -94,8 +94,18 @@ _USER = st.sampled_from(["u1", "u1", "u1", "u1", "u2"])
 @st.composite
 def orders(draw):
     """What nova does before the repair reads, until it writes, and after that; often it has begun something."""
-    begun = draw(st.sampled_from([[], ["create", "act"], ["delete", "act"], ["create"], ["delete"]]))
-    return [*begun, *draw(_WORK), "read", *draw(_WORK), "write", *draw(_WORK), "read", "write", *draw(_WORK)]
+    begun = draw(st.sampled_from([[], [], [], ["create", "act"], ["delete", "act"], ["create"], ["delete"]]))
+    return [
+        *begun,
+        *draw(_WORK if begun else st.just([])),
+        "read",
+        *draw(_WORK),
+        "write",
+        *draw(_WORK),
+        "read",
+        "write",
+        *draw(_WORK),
+    ]
 
 
 @settings(max_examples=35, deadline=None, phases=PHASES, suppress_health_check=list(HealthCheck))
