@@ -1,9 +1,9 @@
 """The schemas after the upgrade: a row for each database and thing that was compared.
 
 Status: `ok` (as the release has it), `kept` (the site's own, as before), `as before` (unlike the release, as it was
-before), `own` (the site's own; what was before is not known), `missing`, `other` (unlike the release), `unexpected` (of
-neither, and not there before), `lost` (the site's own, gone or changed), `changed` (rows that the release leaves alone),
-`empty` (a column without a value), `wrong` (the schema version), `unknown` (it could not be counted).
+before), `own` (the site's own; what was before is not known), `missing`, `other` (unlike the release), `unexpected`
+(of neither, and not there before), `lost` (the site's own, gone or changed), `changed` (rows that the release leaves as
+they are), `empty` (a column without a value), `wrong` (the schema version), `unknown` (it could not be counted).
 """
 
 from collections.abc import Iterable, Mapping
