@@ -26,8 +26,8 @@ from tasks.shell import has_changed
 logging.getLogger("nornir").addHandler(logging.NullHandler())
 logging.getLogger("nornir").propagate = False
 
-LEFT_UNDER_WAY_S = 4.5 * 3600
-"""How long to wait for what an earlier try left under way: more than any job may take (a dump, a db sync: 4 hours)."""
+LEFT_UNDER_WAY_S = 8.5 * 3600
+"""How long to wait for what an earlier try left under way: more than any job may take (a restore: 8 hours)."""
 
 TRIES = 3
 ASK_EVERY_S = 1.0
