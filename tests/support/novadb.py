@@ -1,7 +1,13 @@
 """Nova's tables that count for quotas, on a scratch MariaDB, and a task that reads them."""
 
-import pandas as pd
+import contextlib
+from types import SimpleNamespace
 
+import pandas as pd
+import pymysql
+import pytest
+
+from plugins.connections.mysql import Mysql
 from reports.tables import quotas
 from tasks.quotas import read
 
@@ -26,6 +32,32 @@ TABLES = ("reservations", "quota_usages", "fixed_ips", "floating_ips", "security
 DATABASES = {"havana": ", user_id varchar(255)", "grizzly": ""}
 PER_USER = ("instances", "cores", "ram", "security_groups")
 BY_PROJECT = ("floating_ips", "fixed_ips", "networks")
+
+
+def make(server):
+    """Both databases, empty."""
+    for name, user in DATABASES.items():
+        server.load(
+            f"CREATE DATABASE {name} CHARACTER SET utf8 COLLATE utf8_general_ci; USE {name};" + SCHEMA.format(user=user)
+        )
+
+
+@contextlib.contextmanager
+def task_on(server):
+    """A task on a host whose connection is the scratch server.
+
+    Without TLS, which the server does not have: PyMySQL reads all the certificates of the machine for each connection.
+    """
+    mysql = Mysql("scratch", "root", "", "127.0.0.1", server.port)
+    host = SimpleNamespace(
+        name="top-infra01",
+        get_connection=lambda _plugin, _config: mysql,
+        get_connection_parameters=lambda _plugin: SimpleNamespace(extras={"via": "direct"}),
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pymysql.connections, "SSL_ENABLED", False)
+        yield SimpleNamespace(host=host, nornir=SimpleNamespace(config=None), mysql=mysql)
+    mysql.close()
 
 
 def clean(task, database):

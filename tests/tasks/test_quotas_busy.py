@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from reports.tables import quotas
-from tasks.quotas import RepairRefusedError, apply, plan_repair, read
+from tasks.quotas import RepairRefusedError, apply, counting, plan_repair, read
 from tests.support.novadb import check, clean, everything, fill, instance, reservation, usage
 
 pytestmark = pytest.mark.mariadb
@@ -151,6 +151,27 @@ def test_nothing_that_nova_writes_meanwhile_is_lost(task, data, order):
     apply(task, repair=plan_repair(quotas.odd_records(facts), facts), database="havana")
     assert set(check(task, "havana")[1]["status"]) == {"ok"}
     assert [nova.drift(user) for user in USERS] == [0, 0]
+
+
+def test_all_is_read_as_of_one_moment(task, monkeypatch):
+    """What nova commits while the instances are counted is in none of the answers."""
+    clean(task, "havana")
+    right = [usage(1, "instances", 1), usage(2, "cores", 2), usage(3, "ram", 512)]
+    fill(task, "havana", {"instances": [instance(1)], "quota_usages": right})
+    count = counting._nova
+
+    def slowly(moment, per_user):
+        counted = count(moment, per_user)
+        fill(task, "havana", {"instances": [instance(2)]})
+        with task.mysql.transaction("havana") as nova:
+            nova.execute("UPDATE quota_usages SET in_use = in_use * 2")
+        return counted
+
+    monkeypatch.setattr(counting, "_nova", slowly)
+    assert set(check(task, "havana")[1]["status"]) == {"ok"}
+    monkeypatch.undo()
+    table = check(task, "havana")[1]
+    assert (set(table["status"]), table["in_use"].max()) == ({"ok"}, 1024)
 
 
 def test_a_row_that_is_locked_refuses_the_whole_repair(server, task):
