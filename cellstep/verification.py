@@ -298,8 +298,7 @@ class _Tables:
     def _quotas(self, read: Mapping[str, Any]) -> "pd.DataFrame":
         from reports.tables import quotas  # noqa: PLC0415 - brings pandas
 
-        usages, actual, reservations = (self._frame(read[name]) for name in ("usages", "actual", "reservations"))
-        return quotas.table(usages, actual, reservations, per_user=read["per_user"])
+        return quotas.of_facts(read)
 
     def guests(self) -> "pd.DataFrame":
         from reports.tables import guests  # noqa: PLC0415 - brings pandas
