@@ -167,7 +167,7 @@ class Guests:
         return None
 
     def _asked(self, uuid: str) -> list[Row]:
-        """What users asked of the guest. An action without a user is Nova's own."""
+        """What users asked of the guest; a service's own actions have no user."""
         return [row for row in self._actions.get(uuid, ()) if row["user_id"]]
 
     # A process
@@ -247,7 +247,7 @@ class Guests:
         hints = []
         if actions := self._actions.get(seen.uuid):
             last = actions[-1]
-            hints.append(f"last action: {last['action']} by {last['user_id'] or 'Nova itself'} at {last['start_time']}")
+            hints.append(f"last action: {last['action']} by {last['user_id'] or 'no user'} at {last['start_time']}")
         hints += [
             f"its host was rebooted by run {run} at {began}"
             for began, _, run in self.traces.ours.reboots.get(seen.host, ())[-1:]

@@ -232,7 +232,7 @@ def test_what_nobody_did_blocks(place: Place):
     place.cinder("UPDATE volumes SET size=1, updated_at=UTC_TIMESTAMP() WHERE id='v2'")
     one, two = place.found("guests")
     assert one.startswith(f"{NODE}: guest u1 is lost: API database: active -> stopped; cell database")
-    assert "last action: stop by Nova itself" in one
+    assert "last action: stop by no user" in one
     assert two == f"{OTHER}: guest u3 is restarted: another process than before"
     lost, shrunk = place.found("volumes")
     assert lost == "v1: volume “data” is lost: in the list before, not in the list now"

@@ -120,14 +120,14 @@ def test_a_guest_that_is_gone_without_a_trace_is_lost():
 
 
 def test_what_nova_did_when_it_found_the_guest_gone_explains_nothing():
-    """Its periodic task stops what does not run any more: an action without a user."""
+    """It stops what does not run any more: an action without a user."""
     life = Life()
     life.killed()
     life.acted("stop", 5, who="")
     life.now("stopped", 5)
     row = seen(life).loc["u"]
     assert (row["status"], row["explained_by"]) == ("lost", "unexplained")
-    assert "last action: stop by Nova itself" in row["explanation"]
+    assert "last action: stop by no user" in row["explanation"]
 
 
 @pytest.mark.parametrize("action", ["reboot", "rebuild", "resume", "pause"])
