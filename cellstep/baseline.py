@@ -20,7 +20,7 @@ class Baseline:
     """What a run found before it began; None where it was not saved.
 
     Attributes:
-        volumes: rows of `tasks.databases.volumes`.
+        volumes: rows of `tasks.traces.volumes`.
         guests: rows of `guest_rows`.
         packages: host, package, installed, of the release's packages.
         systems: what is installed and runs on which hosts: hosts, kernel (`uname -r`), packages (name to versions).

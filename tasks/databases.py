@@ -1,4 +1,4 @@
-"""Databases: waiting for tasks, schema versions and `db sync`, heartbeats, the volume list."""
+"""Databases: waiting for tasks, schema versions and `db sync`, heartbeats."""
 
 import threading
 import time
@@ -215,21 +215,3 @@ def wait_for_heartbeats(
 
 def _short(host: str) -> str:
     return host.split(".", maxsplit=1)[0]
-
-
-def volumes(task: Task, database: str) -> list[dict[str, Any]]:
-    """The volume list as Cinder's database has it: what `nova volume-list --all-tenants` shows, and the project."""
-    rows = mysql(task).query(
-        "SELECT id, display_name AS name, project_id, status, size AS size_gib, instance_uuid AS attached_to"
-        " FROM volumes WHERE deleted=0 ORDER BY id",
-        database=database,
-    )
-    return [{key: "" if value is None else value for key, value in row.items()} for row in rows]
-
-
-def instances(task: Task, database: str) -> list[dict[str, Any]]:
-    """The live instances that a compute node should be running: uuid, host."""
-    return mysql(task).query(
-        "SELECT uuid, host FROM instances WHERE deleted=0 AND vm_state='active' AND host IS NOT NULL ORDER BY uuid",
-        database=database,
-    )

@@ -1,8 +1,8 @@
 """Why a volume or a guest is not as it was: who did that to it, by what the databases say.
 
-A difference counts as a user's only where there is a trace of it that a request of a user leaves: an action with a user,
-a row that was deleted at a time since. An action without a user explains nothing: a service that finds a guest dead, and
-writes that down, is not why it is dead.
+A difference counts as a user's only where there is a trace of it that a user's request leaves: an action with a user, a
+row that was deleted at a time since. An action without a user explains nothing: a service that finds a guest dead and
+writes that down is not why it is dead.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
