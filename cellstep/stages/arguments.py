@@ -7,7 +7,7 @@ from cellstep.baseline import Baseline, windows_of
 from cellstep.cloud.load import Cloud
 from cellstep.cloud.nodes import Node
 from cellstep.cloud.select import select
-from cellstep.continuity import TABLES
+from cellstep.continuity import CHECKOUT_PREFIX, TABLES
 from cellstep.engine.context import Context
 from cellstep.engine.steps import Arguments, Nodes
 from cellstep.stages import choices
@@ -62,7 +62,7 @@ class Site:
         """The versions that the stage brings packages and schemas to."""
         component = self.release.components[self.component]
         packages = self.cloud.expected_packages(component.packages)
-        schemas = {f"schema {fact.repository_id}": str(fact.head) for fact in component.databases}
+        schemas = {f"schema {fact.repository_id}": str(component.head(fact)) for fact in component.databases}
         return {**{f"package {name}": evr for name, evr in sorted(packages.items())}, **schemas}
 
     # Puppet, monitoring, fence
@@ -141,17 +141,9 @@ class Site:
     @property
     def schema(self) -> dict[str, Any]:
         """The component's schema: its commands, where the release starts from and its head."""
-        fact = self.release.components[self.component].databases[0]
-        return {"command": fact.sync, "version": fact.version, "start": fact.start, "head": fact.head}
-
-    def dumps(self, context: Context, node: Node) -> Mapping[str, Any]:
-        """The databases to dump, and this run's folders for dumps: on the database node, and here."""
-        return {
-            "database": self.database,
-            "others": sorted(set(self.config.databases.names.values()) - {self.database}),
-            "folder": f"{self.config.backup_folder}/{context.run}",
-            "here": context.output / "backup" / node.name,
-        }
+        component = self.release.components[self.component]
+        fact = component.databases[0]
+        return {"command": fact.sync, "version": fact.version, "start": fact.start, "head": component.head(fact)}
 
     def quota_repair(self, context: Context, _node: Node) -> Mapping[str, Any]:
         """Whether and where the quota usage is repaired."""
@@ -230,7 +222,7 @@ class Site:
             "delete": checks.delete,
             "cells": [self._cell_path(cell) for cell in self.cloud.cells if cell in cells],
             "untested": [self._cell_path(cell) for cell in self.cloud.cells if cell not in cells],
-            "prefix": f"cellstep-{context.run}",
+            "prefix": f"{CHECKOUT_PREFIX}{context.run}",
             "timeout_s": self.config.settle_s,
         }
 
