@@ -79,7 +79,7 @@ def origin(task: Task, replica: Replica) -> tuple[Server, int]:
     server = Server.of(master.fields, replica.of)
     why = refusal(status, server, master, replica)
     if why:
-        raise Refused(f"no dump from {here} in place of {replica.of}: {why}")
+        raise Refused(f"{here} does not stand for {replica.of}: {why}")
     return server, int(status.fields["Seconds_Behind_Master"])
 
 

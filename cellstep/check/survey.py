@@ -68,8 +68,8 @@ class Check:
 
 def expected(cloud: Cloud, place: Place) -> Expected:
     """What is known of a database's schema, with the site's own versions of the packages."""
-    packages = cloud.release.components[place.component].packages
-    return Expected(place.component, place.schema, place.schema.head_of(fact.evr for fact in packages.values()))
+    head = cloud.release.components[place.component].head(place.schema)
+    return Expected(place.component, place.schema, head)
 
 
 def arguments_of(cloud: Cloud, place: Place) -> dict[str, Any]:

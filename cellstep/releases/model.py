@@ -151,6 +151,10 @@ class Component(_Strict):
     services: tuple[ServiceFact, ...] = ()
     databases: tuple[SchemaFact, ...] = ()
 
+    def head(self, schema: SchemaFact) -> int:
+        """The version that the exact packages bring one of its schemas to."""
+        return schema.head_of([fact.evr for fact in self.packages.values()])
+
 
 class Release(_Strict):
     """One pair of releases, read from a file such as grizzly-havana.yaml."""

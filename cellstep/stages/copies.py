@@ -127,7 +127,6 @@ class Copies:
         known = [Rehearsal.of(tried[place].data) for place in mine if tried[place].run == context.run]
         here = next(its for its in self.schemas.values() if its.node.cell == node.cell)
         return {
-            "head": self._head(here),
             "stops": rehearsals.stops(here.schema),
             "forecast_s": max((each.seconds for each in known if each.ok), default=None),
             "warn_factor": staging.warn_factor,
@@ -157,8 +156,7 @@ class Copies:
         return Trial(command, found.schema.config, self._head(found)) if command else None
 
     def _head(self, place: Place) -> int:
-        packages = self.cloud.release.components[self.component].packages
-        return place.schema.head_of(self.cloud.expected_packages(packages).values())
+        return self.cloud.release.components[self.component].head(place.schema)
 
     def _folder(self, run: str) -> str:
         return f"{self.cloud.config.backup_folder}/{run}"

@@ -81,7 +81,8 @@ def upgraded(context: Context, results: Mapping[str, Evidence]) -> list[Finding]
     found = _findings(
         rpms, "host", lambda row: f"{row['package']} is {row['status']}: {row['installed'] or 'not there'}", True
     )
-    heads = {schema.repository_id: schema.head for schema in context.cloud.release.components[STAGE].databases}
+    component = context.cloud.release.components[STAGE]
+    heads = {schema.repository_id: component.head(schema) for schema in component.databases}
     for name, evidence in results.items():
         for database, head in evidence.heads.items():
             if head not in heads.values():

@@ -33,7 +33,7 @@ def table(rehearsals: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
     made = frames.take(pd.DataFrame(rows), COLUMNS)
     made = frames.in_order(made, ["cell", "host", "database"])
     made = frames.shaped(made, COLUMNS, numbers=["version", "written", "changed", "deleted"])
-    made["seconds"] = pd.to_numeric(made["seconds"], errors="coerce")
+    made["seconds"] = pd.to_numeric(made["seconds"], errors="coerce").astype("float64")
     return made
 
 

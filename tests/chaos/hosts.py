@@ -9,12 +9,13 @@ import math
 import re
 import sqlite3
 import subprocess
+import tempfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any, BinaryIO
 
 from nornir.core.plugins.connections import ConnectionPluginRegister
 from nornir.core.task import Task
@@ -90,12 +91,14 @@ class ScriptedSsh:
         if ailing == "failed":
             return CommandResult(5, "", "Input/output error", 0.0)
         began = time.monotonic()
-        process = self._start(command, timeout)
+        with tempfile.TemporaryFile() as given:  # all there at once: who is frozen now leaves nobody waiting for it
+            given.write(stdin.encode() + (source.read() if source is not None else b""))
+            given.seek(0)
+            process = self._start(command, timeout, given)
         self.world.strike.sent()
         lost_after = self.world.strike.lost_after()
         try:
-            given = stdin.encode() + (source.read() if source is not None else b"")
-            out, err = process.communicate(given, timeout if lost_after is None else lost_after)
+            out, err = process.communicate(timeout=timeout if lost_after is None else lost_after)
         except subprocess.TimeoutExpired:
             # It runs on, as under sshd; only nobody listens to it any more.
             if lost_after is None:
@@ -113,7 +116,7 @@ class ScriptedSsh:
         if self.world.is_down(self.name):
             raise Unreachable(f"{self.name}: no answer on port 22 within 5 s")
 
-    def _start(self, command: str, timeout: float) -> "subprocess.Popen[bytes]":
+    def _start(self, command: str, timeout: float, given: IO[bytes]) -> "subprocess.Popen[bytes]":
         line = [
             "chroot",
             str(self.world.host(self.name)),
@@ -125,7 +128,7 @@ class ScriptedSsh:
         ]
         pipe = subprocess.PIPE
         return subprocess.Popen(
-            line, stdin=pipe, stdout=pipe, stderr=pipe, env=ENVIRONMENT, cwd="/", start_new_session=True
+            line, stdin=given, stdout=pipe, stderr=pipe, env=ENVIRONMENT, cwd="/", start_new_session=True
         )
 
     def is_active(self) -> bool:

@@ -246,7 +246,7 @@ Error: Package: site-agent-1-1.noarch (installed)
         (
             "top-infra01",
             database(grants=("GRANT SELECT ON *.* TO 'x'@'y'",)),
-            (WARNING, "the database user cellstep lacks DELETE, INSERT, UPDATE on nova: no --repair-quotas"),
+            (WARNING, "the database user cellstep lacks INSERT, UPDATE on nova: no --repair-quotas"),
         ),
         (
             "top-infra01",

@@ -190,7 +190,7 @@ def test_the_live_change_is_measured_by_its_own_cells_rehearsal(night):
     night.journal.begin_step(night.run, 30, GATE, [])
     night.journal.end_step(night.run, GATE, "done")
     given = night.copies().forecast(night.context(), node)
-    assert (given["forecast_s"], given["head"], given["stop_factor"]) == (99.0, 216, 10.0)
+    assert (given["forecast_s"], given["warn_factor"], given["stop_factor"]) == (99.0, 2.0, 10.0)
     assert {stop.version for stop in given["stops"]} >= {187, 192, 202, 208}
 
 

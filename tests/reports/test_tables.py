@@ -7,6 +7,7 @@ import pytest
 
 from reports.tables import (
     TABLES,
+    backups,
     findings,
     frames,
     guests,
@@ -15,6 +16,7 @@ from reports.tables import (
     preflight,
     quarantine,
     quotas,
+    rehearsals,
     rpms,
     schemas,
     services,
@@ -36,6 +38,8 @@ EMPTY = {
     "hazards": lambda: hazards.table([]),
     "schemas": lambda: schemas.table([]),
     "quarantine": lambda: quarantine.table([], NOW),
+    "backups": lambda: backups.table([]),
+    "rehearsals": lambda: rehearsals.table([]),
 }
 FULL = {
     "rpms": lambda: rpms.table(Frame([package("h")]), Frame([have("h")]), set()),
@@ -50,6 +54,8 @@ FULL = {
     "hazards": lambda: hazards.table([looked_for("h")]),
     "schemas": lambda: schemas.table([compared("h")]),
     "quarantine": lambda: quarantine.table([missed("h")], NOW),
+    "backups": lambda: backups.table([dumped("h")]),
+    "rehearsals": lambda: rehearsals.table([rehearsed("h")]),
 }
 
 
@@ -73,6 +79,26 @@ NOW = "2014-02-24T16:00:00Z"
 def missed(host: str, since: str = "2014-02-24T12:30:00.250Z", state: str = "failed") -> dict[str, str]:
     placed = {"cell": "cell1", "host": host, "since": since, "stage": "nova", "run": "r", "step": "s", "state": state}
     return {**placed, "reason": "yum: exit status 1", "scheduling_disabled": "yes"}
+
+
+def dumped(node: str, cell: str = "top", **proof: list[str]) -> dict[str, object]:
+    """A dump, with a proof where its lists are given."""
+    its = {
+        "cell": cell,
+        "node": node,
+        "database": "nova",
+        "head": 161,
+        "server": {"hostname": node, "version": "10.11"},
+    }
+    what = {"replica_of": "", "tables": 111, "rows": 67, "size": 10811, "sha256": "0" * 64}
+    when = {"began": "2014-02-24T08:00:00Z", "ended": "2014-02-24T08:01:00Z"}
+    return {**its, **what, **when, "proof": {"differences": [], "unsteady": [], **proof} if proof else None}
+
+
+def rehearsed(node: str, error: str = "") -> dict[str, object]:
+    steps = [{"version": 162 + n, "seconds": 0.5, "written": n, "changed": 1, "deleted": 0} for n in range(2)]
+    what = {"start": 161, "end": 163, "seconds": 1.25, "steps": steps, "error": error}
+    return {"cell": "top", "place": f"{node}/nova", **what}
 
 
 # --- all tables ---
@@ -116,6 +142,31 @@ def test_quarantine_says_for_how_long_a_node_lacks_what_it_missed():
         ["n9", "2014-02-20T15:00:00Z", "4 days 1 h"],
         ["n10", "2014-02-24T12:30:00Z", "3 h 29 min"],
     ]
+
+
+def test_a_dump_is_proven_only_where_restoring_it_showed_no_difference():
+    table = backups.table(
+        [
+            dumped("c1-n2", "cell1", differences=["instances has 1 row, not 2"]),
+            dumped("h", unsteady=["services"]),
+            dumped("i"),
+        ]
+    )
+    assert table[["host", "status", "detail"]].values.tolist() == [
+        ["h", "proven", "services was written to while it was dumped"],
+        ["i", "dumped", ""],
+        ["c1-n2", "not proven", "instances has 1 row, not 2"],
+    ]
+    assert findings("backups", table)["host"].tolist() == ["c1-n2"]
+
+
+def test_a_rehearsal_has_a_row_for_each_version_and_one_for_all():
+    table = rehearsals.table([rehearsed("h"), rehearsed("i", "it stopped at version 163: 1060")])
+    assert table[["host", "version", "seconds", "written", "status"]].values.tolist() == [
+        *[["h", 162, 0.5, 0, "ok"], ["h", 163, 0.5, 1, "ok"], ["h", 163, 1.25, 1, "ok"]],
+        *[["i", 162, 0.5, 0, "ok"], ["i", 163, 0.5, 1, "ok"], ["i", 163, 1.25, 1, "stopped"]],
+    ]
+    assert findings("rehearsals", table)["detail"].tolist() == ["it stopped at version 163: 1060"]
 
 
 def test_top_is_first_and_numbers_sort_as_numbers():
@@ -358,8 +409,14 @@ def test_quota_statuses_the_first_that_applies():
 
 @pytest.mark.parametrize(
     ("in_use", "until_refresh", "heals"),
-    [(5, None, "never"), (5, 3, "in 3 reservations"), (5, 1, "at the next reservation")]
-    + [(5, 0, "at the next reservation"), (-1, None, "at the next reservation"), (-1, 7, "at the next reservation")],
+    [
+        (5, None, "never"),
+        (5, 3, "in 3 reservations"),
+        (5, 1, "at the next reservation"),
+        (5, 0, "at the next reservation"),
+        (-1, None, "at the next reservation"),
+        (-1, 7, "at the next reservation"),
+    ],
 )
 def test_a_wrong_row_tells_when_the_release_counts_it_again(in_use, until_refresh, heals):
     row = {**usage(1, "cores", in_use), "until_refresh": until_refresh}
@@ -369,8 +426,17 @@ def test_a_wrong_row_tells_when_the_release_counts_it_again(in_use, until_refres
 
 @pytest.mark.parametrize(
     ("in_use", "deltas", "status"),
-    [(4, [2], "busy"), (3, [2], "busy"), (2, [2], "wrong"), (6, [2], "wrong"), (7, [-2], "busy")]
-    + [(8, [-2], "wrong"), (4, [-2], "wrong"), (5, [2, -2], "ok"), (3, [1, 1, -1], "busy")],
+    [
+        (4, [2], "busy"),
+        (3, [2], "busy"),
+        (2, [2], "wrong"),
+        (6, [2], "wrong"),
+        (7, [-2], "busy"),
+        (8, [-2], "wrong"),
+        (4, [-2], "wrong"),
+        (5, [2, -2], "ok"),
+        (3, [1, 1, -1], "busy"),
+    ],
 )
 def test_what_a_request_under_way_explains_is_busy(in_use, deltas, status):
     """5 are in use: a request may have made what it reserved for, or deleted it, and not have said so yet."""

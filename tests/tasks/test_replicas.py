@@ -126,7 +126,7 @@ def test_a_dump_is_taken_from_a_replica(node, pair):
 def test_a_server_that_is_no_replica_of_the_one_that_is_meant_gives_no_dump(node, pair):
     alone = node.task()
     alone.nornir.inventory.hosts["c01-n01"] = alone.host
-    with pytest.raises(Refused, match="no dump from c01-n01 in place of c01-n01: it is no replica"):
+    with pytest.raises(Refused, match="c01-n01 does not stand for c01-n01: it is no replica"):
         node.back_up(task=alone, replica=Replica("c01-n01", 60))
     task = pair.task()
     task.nornir.inventory.hosts["top-db01"] = task.host
