@@ -69,7 +69,13 @@ class Checks:
 
     def after(self, context: Context, node: Node) -> Mapping[str, Any]:
         """What a database is asked right after, while nothing writes to it yet."""
-        return self.asking(node, records(context.journal, self.component), quiet=True)
+        quiet = self._changed_here(context, self.places[node.name])
+        return self.asking(node, records(context.journal, self.component), quiet=quiet)
+
+    def _changed_here(self, context: Context, place: Place) -> bool:
+        """Whether this very run saw it before the change: since an earlier one the cloud has lived on."""
+        record = context.journal.records(KIND, self.component).get(str(place))
+        return record is not None and record.run == context.run
 
     def asking(self, node: Node, known: Mapping[str, Mapping[str, Any]], *, quiet: bool) -> Mapping[str, Any]:
         """What a database is asked after the change.
@@ -93,7 +99,8 @@ class Checks:
         found = []
         known = records(context.journal, self.component)
         for name, seen in results.items():
-            for row in self._comparison(known, self.places[name], quiet=True).rows(seen):
+            quiet = self._changed_here(context, self.places[name])
+            for row in self._comparison(known, self.places[name], quiet=quiet).rows(seen):
                 if row.status not in schemas.GOOD:
                     blocking = row.status not in schemas.WARN
                     found.append(Finding(f"{self.places[name]}: {_words(row)}", blocking=blocking))

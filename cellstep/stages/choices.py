@@ -55,6 +55,9 @@ COMPUTE_QUEUES = _where("RabbitMQ on compute nodes", lambda n: n.tier == "comput
 CONTROLLERS_AND_DATABASES = _where(
     "controllers and database nodes", lambda node: node.tier in {"top", "cell"} or "database" in node.roles
 )
+COMPUTE_NODES_AND_DATABASES = _where(
+    "compute and database nodes", lambda node: node.tier == "compute" or "database" in node.roles
+)
 STAGE_NODES_AND_DATABASES = _where(
     "controllers, compute and database nodes", lambda node: node.tier is not None or "database" in node.roles
 )

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import subprocess
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -92,6 +93,13 @@ class Place:
 @pytest.fixture(scope="module")
 def work(tmp_path_factory):
     return tmp_path_factory.mktemp("work")
+
+
+@pytest.fixture
+def tmp_path():
+    """A short one: the path of a Unix socket may have 107 bytes, and pytest's own folders are long beside others."""
+    with tempfile.TemporaryDirectory(prefix="cellstep-") as folder:
+        yield Path(folder)
 
 
 @pytest.fixture
