@@ -209,8 +209,8 @@ def close_upgrade(context: Context, results: Mapping[str, Evidence]) -> list[Fin
 
 
 def _nothing_saved(context: Context, what: str) -> list[Finding]:
-    """A dry run saves no list, so it has nothing to say here."""
-    if context.options.dry_run:
+    """A dry run saves no list, and a run on some nodes only theirs, so they have nothing to say here."""
+    if context.options.dry_run or context.options.limit:
         return []
     return [Finding(f"no list of {what} was saved before: whether one is lost cannot be told", blocking=False)]
 
