@@ -33,7 +33,7 @@ def types(session: nox.Session) -> None:
 @nox.session
 def tests(session: nox.Session) -> None:
     """Unit tests, tests with real servers, and tests on the lab; those that lack root or a program say so and skip."""
-    # Labs mostly wait: two workers, each with whole files, because the tests of one file are one story; the longest
+    # Labs mostly wait: three workers, each with whole files, because the tests of one file are one story; the longest
     # first, as tests/conftest.py has them.
     default = ["--numprocesses", "3", "--dist", "loadfile", "--no-loadscope-reorder"]
     _module(session, "pytest", *(session.posargs or default))

@@ -10,10 +10,10 @@ from cellstep.cloud.load import Cloud
 from cellstep.engine.journal import DONE, UNFINISHED, Journal, RunRecord
 from cellstep.engine.steps import Runbook, Step
 from cellstep.errors import UsageError
-from cellstep.stages import runbook_of
+from cellstep.stages import STAGES, runbook_of
 from cellstep.verification import component_of
 from cellstep.wayback import GOING_BACK, REST, Upgrade, synced
-from tasks import backup, rabbitmq, staging
+from tasks import backup, hazards, rabbitmq, staging
 from tasks.holds import Hold
 from tasks.services import RABBITMQ
 
@@ -31,10 +31,11 @@ def name_of(step: Step) -> str:
 
 
 def standing_on_rest(book: Runbook) -> list[Step]:
-    """The steps that are worth nothing without the rest: the waits between the holds that bring it, and the dumps."""
+    """The steps that are worth nothing without the rest: waits between the holds that bring it, checks and dumps."""
     places = [n for n, step in enumerate(book.steps) if step.kind == "hold" and name_of(step) in REST]
     between = book.steps[places[0] : places[-1]] if places else ()
-    dumps = [step for step in book.steps if step.does in {backup.back_up, staging.prove, backup.compare_all}]
+    worthless = {hazards.look, backup.back_up, staging.prove, backup.compare_all}
+    dumps = [step for step in book.steps if step.does in worthless]
     return [*(step for step in between if step.kind == "do"), *dumps]
 
 
@@ -53,7 +54,8 @@ def refuse_unless(cloud: Cloud, journal: Journal, names: Iterable[str], accepted
     ending = sorted(REST & set(names))
     if not ending or accepted == NO_MATCH:
         return
-    for stage in dict.fromkeys(component_of(run.stage) for run in journal.runs() if run.state in UNFINISHED):
+    unfinished = dict.fromkeys(component_of(run.stage) for run in journal.runs() if run.state in UNFINISHED)
+    for stage in (component for component in unfinished if component in STAGES):
         upgrade = Upgrade.find(cloud, journal, runbook_of(stage, cloud))
         under_way = upgrade and upgrade.last.state in UNFINISHED | {GOING_BACK}
         cells = sorted(upgrade.synced()) if upgrade and under_way else []

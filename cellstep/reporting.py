@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 def output_folder(cloud_directory: Path, chosen: Path | None, name: str) -> Path:
     """The folder of a run or a verification: below `--output`, or `out/` beside cloud.yaml."""
-    return (chosen or cloud_directory / "out") / name
+    return (chosen.resolve() if chosen else cloud_directory / "out") / name
 
 
 def dated(what: str) -> str:

@@ -22,7 +22,7 @@ from cellstep.engine.lock import Lock
 from cellstep.engine.run import Crossing, Display, Engine
 from cellstep.engine.steps import Runbook, Step
 from cellstep.errors import CellstepError, JournalFailed, Locked, Stopped, UsageError
-from cellstep.stages import runbook_of
+from cellstep.stages import STAGES, runbook_of
 from tasks.binding import Binding
 from tasks.shell import fence
 
@@ -248,10 +248,10 @@ def _refuse_beside_unfinished(journal: Journal, request: Request, undone: str) -
     if last is None or request.partial or request.options.dry_run:
         return
     if not (request.afresh and last.stage == request.stage):
+        afresh = ", `--afresh` begins a new one of its stage (holds that are in place keep what was there before)"
         raise UsageError(
             f"run {last.id} of {last.stage} is not finished ({last.state}); `cellstep resume` goes on with it,"
-            " `cellstep abandon` ends it, `--afresh` begins a new one of its stage (holds that are in place keep what"
-            " was there before)"
+            f" `cellstep abandon` ends it{afresh if last.stage in STAGES else ''}"
         )
 
 

@@ -4,6 +4,7 @@ import fcntl
 import json
 import os
 import secrets
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -143,13 +144,12 @@ def file_lock(path: Path, busy: Callable[[], None]) -> Iterator[None]:
 
 
 def write_whole(path: Path, text: str, mode: int = 0o644) -> None:
-    """Write a file so that a reader finds the old text or the new, never a part."""
-    new = path.with_name(f".{path.name}.new")
-    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
+    """Write a file so that a reader finds the old text or the new, never a part; others may write it, too."""
+    descriptor, new = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
         file.write(text)
         os.fchmod(file.fileno(), mode)
-    new.replace(path)
+    Path(new).replace(path)
 
 
 def make_secrets(folder: LabFolder, names: tuple[str, ...] = SECRETS) -> None:

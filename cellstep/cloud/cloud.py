@@ -187,7 +187,7 @@ class Cloud:
             said = host.get_connection_parameters(SSH) if inherited else options.get(SSH, ConnectionOptions())
             # What the inventory says goes before cloud.yaml.
             options[SSH] = ConnectionOptions(**_own(said), extras={**extras, **(said.extras or {})})
-            if node.roles & {"database", "replica"}:
+            if node.roles & {"database", "replica"} or node.name in self.config.databases.on.values():
                 options[MYSQL] = _DatabaseOptions(self)
             hosts[node.name] = Host(
                 **_own(host),

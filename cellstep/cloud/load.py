@@ -120,7 +120,7 @@ def _check_places(cloud: Cloud, document: Document) -> None:
     if config.staging.on is not None:
         _check_node(document, ("staging", "on"), config.staging.on, names)
     for component, name in config.databases.on.items():
-        _check_node(document, ("databases", "on", component), name, servers, "database node")
+        _check_node(document, ("databases", "on", component), name, names)
     for name, replica in config.databases.replicas.items():
         _check_node(document, ("databases", "replicas"), name, servers, "database node")
         _check_node(document, ("databases", "replicas", name), replica, replicas, "node with the role `replica`")

@@ -47,20 +47,15 @@ def places(cloud: Cloud, component: str) -> tuple[Place, ...]:
 
 
 def _servers(cloud: Cloud, component: str, schema: SchemaFact, servers: list[Node]) -> list[Node]:
-    """One a cell, or one in all: the first, where a cell has several."""
-    named = cloud.config.databases.on.get(component)
-    if named is not None:
-        chosen = [node for node in servers if node.name == named]
-        if not chosen:
-            raise ConfigurationError(
-                [f"cloud.yaml: databases.on.{component}: {named} is no node with the role `database`; name one"]
-            )
-        return chosen
+    """One a cell, or one in all: the one that cloud.yaml names, else the cell's first."""
     firsts: dict[str, Node] = {}
     for node in servers:
         firsts.setdefault(node.cell, node)
+    named = next((node for node in cloud.nodes if node.name == cloud.config.databases.on.get(component)), None)
     if schema.per_cell:
-        return list(firsts.values())
+        return list((firsts | ({named.cell: named} if named else {})).values())
+    if named is not None:
+        return [named]
     if "top" not in firsts:
         raise ConfigurationError(
             [f"the top cell has no node with the role `database`; add it, or name one in databases.on.{component}"]

@@ -154,12 +154,12 @@ class Ledgers(Store):
             row = (now(), run, kind, stage, place, plain(dict(data)))
             db.execute("INSERT INTO records (at, run, kind, stage, place, data) VALUES (?, ?, ?, ?, ?, ?)", row)
 
-    def records(self, kind: str, stage: str) -> dict[str, Record]:
-        """The newest record of a kind for each database of a stage."""
+    def records(self, kind: str, stage: str, run: str | None = None) -> dict[str, Record]:
+        """The newest record of a kind (of one run, where that is given) for each database of a stage."""
         rows = self._rows(
-            "SELECT place, at, run, data FROM records WHERE id IN"
-            " (SELECT MAX(id) FROM records WHERE kind=? AND stage=? GROUP BY place) ORDER BY place",
-            (kind, stage),
+            "SELECT place, at, run, data FROM records WHERE id IN (SELECT MAX(id) FROM records"
+            " WHERE kind=? AND stage=? AND (? IS NULL OR run=?) GROUP BY place) ORDER BY place",
+            (kind, stage, run, run),
         )
         return {row["place"]: Record(row["at"], row["run"], json.loads(row["data"])) for row in rows}
 

@@ -1,6 +1,7 @@
 """Dumps of a component's databases, their proof and the rehearsal on their copies: arguments, records, and the gate."""
 
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,8 +13,9 @@ from cellstep.engine.context import Context
 from cellstep.engine.ledgers import Record
 from cellstep.engine.steps import Finding, Nodes
 from cellstep.errors import ConfigurationError, Stopped
-from cellstep.stages.choices import DATABASES
+from cellstep.wayback import synced
 from tasks import manifest
+from tasks.errors import Refused
 from tasks.manifest import Manifest
 from tasks.rehearsal import Rehearsal, Trial
 from tasks.replicas import Replica
@@ -24,8 +26,16 @@ if TYPE_CHECKING:
 
 BACKUP, PROOF, REHEARSAL = "backup", "proof", rehearsals.KIND
 """The kinds of the journal's records."""
+BACK_UP = "Back up all DBs and create a local dump of each in case we need a rapid restore"
+PROVE = "Restore each dump beside the cloud, compare it, and rehearse the schema change on the copy"
 GATE = "Check that every dump is proven and rehearsed, and that nothing was written since"
 """The step without which no schema is changed."""
+ANEW = "done again when the run goes on: the gate after it has found something"
+
+
+def changed_cells(nodes: Sequence[Node]) -> set[str]:
+    """The cells whose schema a run on these nodes changes: one of their controllers does it."""
+    return {node.cell for node in nodes if node.tier in {"top", "cell"}}
 
 
 class Copies:
@@ -45,11 +55,16 @@ class Copies:
 
     @property
     def sources(self) -> Nodes:
-        """The nodes that are dumped: all database nodes for what every cell has, else the one that has it."""
-        if any(place.schema.per_cell for place in self.schemas.values()):
-            return DATABASES
-        names = {place.node.name for place in self.schemas.values()}
-        return Nodes("the database node", lambda nodes: [node for node in nodes if node.name in names])
+        """The nodes that are dumped: those of a run, and where it goes to controllers also those of their cells."""
+        per_cell = any(its.schema.per_cell for its in self.schemas.values())
+        mine = {its.node.name for its in self.schemas.values()}
+        stores = [node for node in self.cloud.nodes if ("database" in node.roles if per_cell else node.name in mine)]
+
+        def choose(nodes: Sequence[Node]) -> Sequence[Node]:
+            names, cells = {node.name for node in nodes}, changed_cells(nodes)
+            return [node for node in stores if node.name in names or node.cell in cells]
+
+        return Nodes("database nodes" if per_cell else "the database node", choose)
 
     @property
     def replicas(self) -> Nodes:
@@ -81,7 +96,7 @@ class Copies:
     def dumps(self, context: Context, node: Node) -> Mapping[str, Any]:
         """What to dump, and this run's folders for dumps: on the database node, and here."""
         names = self.cloud.config.databases.names
-        whole = self.sources is DATABASES
+        whole = any(its.schema.per_cell for its in self.schemas.values())
         return {
             "database": self.database,
             "others": sorted(set(names.values()) - {self.database}) if whole else [],
@@ -101,7 +116,12 @@ class Copies:
         """The run's dumps that are restored on a node, and the schema changes that are tried on the copies."""
         elsewhere = self.cloud.config.staging.on is not None
         found = self.manifests(context)
-        mine = {place: known for place, known in found.items() if elsewhere or known.node == node.name}
+        done = {place for place, known in found.items() if self._is_known(context, place, known)}
+        mine = {
+            place: known
+            for place, known in found.items()
+            if place not in done and (elsewhere or known.node == node.name)
+        }
         return {
             "dumps": [self._dump(context, place, known) for place, known in mine.items()],
             "home": f"{self.cloud.config.staging.folder}/{context.run}",
@@ -110,7 +130,8 @@ class Copies:
 
     def to_compare(self, context: Context, node: Node) -> Mapping[str, Any]:
         """The manifests of the run's dumps of a node."""
-        return {"known": [known for known in self.manifests(context).values() if known.node == node.name]}
+        found = self.manifests(context)
+        return {"known": [found[place] for place in self.schemas if place in found and found[place].node == node.name]}
 
     def forecast(self, context: Context, node: Node) -> Mapping[str, Any]:
         """How long the schema change took that was rehearsed in this run for the node's cell, and when to mind.
@@ -122,12 +143,13 @@ class Copies:
         if GATE not in passed and not context.options.dry_run:
             raise Stopped(f"no schema is changed before “{GATE}” has passed in the same run: begin at the dumps")
         staging = self.cloud.config.staging
-        tried = context.journal.records(REHEARSAL, self.component)
-        mine = [place for place, its in self.schemas.items() if its.node.cell == node.cell and place in tried]
-        known = [Rehearsal.of(tried[place].data) for place in mine if tried[place].run == context.run]
-        here = next(its for its in self.schemas.values() if its.node.cell == node.cell)
+        tried = context.journal.records(REHEARSAL, self.component, context.run)
+        mine = [place for place, its in self.schemas.items() if its.node.cell == node.cell]
+        if not mine:
+            raise Stopped(f"cloud.yaml and the inventory name no database of {self.component} in {node.cell}")
+        known = [Rehearsal.of(tried[place].data) for place in mine if place in tried]
         return {
-            "stops": rehearsals.stops(here.schema),
+            "stops": rehearsals.stops(self.schemas[mine[0]].schema),
             "forecast_s": max((each.seconds for each in known if each.ok), default=None),
             "warn_factor": staging.warn_factor,
             "stop_factor": staging.stop_factor,
@@ -136,9 +158,9 @@ class Copies:
     def manifests(self, context: Context) -> dict[str, Manifest]:
         """The run's dumps by place, by the manifests beside our copies; one that is gone, or another's, is left out."""
         found = {}
-        for place, record in context.journal.records(BACKUP, self.component).items():
+        for place, record in context.journal.records(BACKUP, self.component, context.run).items():
             path = self._here(context, record.data["node"]) / manifest.name_of(record.data["database"])
-            if record.run == context.run and path.is_file():
+            with contextlib.suppress(Refused, OSError):  # one that cannot be read is none
                 known = manifest.parse(path.read_text(encoding="utf-8"), str(path))
                 if known.digest == record.data["manifest"]:
                     found[place] = known
@@ -183,23 +205,65 @@ class Copies:
     # The gate
 
     def proven(self, context: Context, results: Mapping[str, Mapping[str, Sequence[str]]]) -> list[Finding]:
-        """Every dump must be proven, every schema change rehearsed on its copy, and nothing written since."""
+        """Every dump must be proven, every schema change rehearsed on its copy, and nothing written since.
+
+        What is found wrong is dumped, restored and rehearsed again when the run goes on. What another component has on
+        the same servers is dumped and proven as well, but not at rest, and blocks nothing.
+        """
         known = self.manifests(context)
-        proofs = context.journal.records(PROOF, self.component)
-        tried = context.journal.records(REHEARSAL, self.component)
-        found = [text for place, its in known.items() for text in _unproven(place, its, proofs.get(place))]
-        nodes = {node.name for node in self.sources.choose(context.nodes)}
+        proofs = context.journal.records(PROOF, self.component, context.run)
+        tried = context.journal.records(REHEARSAL, self.component, context.run)
+        cells, begun = changed_cells(context.nodes), self._begun(context)
+        wrong: dict[str, list[str]] = {}
         for place, its in self.schemas.items():
-            if its.node.name not in nodes:
-                continue
-            if place not in known:
-                found.append(f"{place}: this run has no dump of it with its manifest")
-            else:
-                found += self._unrehearsed(place, known[place], tried.get(place))
+            if its.node.cell in begun:  # looked at again with a new node, say: its dump is the one from before
+                results = {node: said for node, said in results.items() if node != its.node.name}
+            elif place in known:
+                wrong[place] = [
+                    *_unproven(place, known[place], proofs.get(place)),
+                    *self._unrehearsed(place, known[place], tried.get(place)),
+                ]
+            elif its.node.cell in cells:
+                wrong[place] = [f"{place}: this run has no dump of it with its manifest"]
         for node, differences in results.items():
             for database, lines in differences.items():
-                found += [f"{node}/{database} is not what was dumped: {line}" for line in lines]
-        return [Finding(text, blocking=True) for text in found]
+                place = f"{node}/{database}"
+                wrong.setdefault(place, []).extend(f"{place} is not what was dumped: {line}" for line in lines)
+        others = [
+            text for place in known.keys() - wrong.keys() for text in _unproven(place, known[place], proofs.get(place))
+        ]
+        self._again(context, {place for place, texts in wrong.items() if texts})
+        return [
+            *(Finding(text, blocking=True) for texts in wrong.values() for text in texts),
+            *(Finding(text, blocking=False) for text in sorted(others)),
+        ]
+
+    @staticmethod
+    def _begun(context: Context) -> set[str]:
+        """The cells whose schema this run has begun to change."""
+        from cellstep.stages import runbook_of  # noqa: PLC0415 - the runbooks are made of this
+
+        run = [run for run in context.journal.runs(context.stage) if run.id == context.run]
+        return synced(context.journal, runbook_of(context.stage, context.cloud), run)
+
+    def _again(self, context: Context, wrong: Set[str]) -> None:
+        """Have the run dump and prove these databases again when it goes on."""
+        if not wrong or context.options.dry_run:
+            return
+        hosts = {place.partition("/")[0] for place in wrong}
+        provers = {node.name for node in self.provers.choose(context.nodes)}
+        elsewhere = self.cloud.config.staging.on is not None
+        for title, again in ((BACK_UP, hosts), (PROVE, provers if elsewhere else hosts)):
+            rows = [row["host"] for row in context.journal.hosts(context.run, title) if row["host"] in again]
+            if rows:
+                context.journal.end_hosts(context.run, title, [(host, "not_run", ANEW) for host in rows])
+
+    def _is_known(self, context: Context, place: str, known: Manifest) -> bool:
+        """Whether a dump is proven already, and its schema change rehearsed, where that is to be."""
+        proof = context.journal.records(PROOF, self.component, context.run).get(place)
+        tried = context.journal.records(REHEARSAL, self.component, context.run).get(place)
+        rehearsed = self._trial(place) is None or self.cloud.config.staging.on is None
+        return not _unproven(place, known, proof) and (rehearsed or not self._unrehearsed(place, known, tried))
 
     def _unrehearsed(self, place: str, known: Manifest, record: Record | None) -> list[str]:
         if self.cloud.config.staging.on is None:
@@ -230,8 +294,7 @@ class Copies:
         return made
 
     def _of_run(self, context: Context, kind: str) -> dict[str, Mapping[str, Any]]:
-        records = context.journal.records(kind, self.component)
-        return {place: record.data for place, record in records.items() if record.run == context.run}
+        return {place: r.data for place, r in context.journal.records(kind, self.component, context.run).items()}
 
 
 def _unproven(place: str, known: Manifest, record: Record | None) -> list[str]:

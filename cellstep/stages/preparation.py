@@ -5,20 +5,19 @@ from dataclasses import replace
 
 from cellstep.cloud.load import Cloud
 from cellstep.engine.steps import Runbook, Step, gate, step
-from cellstep.stages.copies import GATE, Copies
+from cellstep.stages.copies import BACK_UP, GATE, PROVE, Copies
 from tasks import backup, staging
 
 
 def backed_up(copies: Copies) -> Step:
     """The dumps, cells side by side."""
-    return step("Back up all DBs and create a local dump of each in case we need a rapid restore", backup.back_up,
+    return step(BACK_UP, backup.back_up,
                 on=copies.sources, per_node=copies.dumps, at_once=True, keep=copies.keep_backups)  # fmt: skip
 
 
 def proven(copies: Copies) -> Step:
     """The dumps restored, and the schema change tried on what was restored."""
-    return step("Restore each dump beside the cloud, compare it, and rehearse the schema change on the copy",
-                staging.prove, on=copies.provers, per_node=copies.to_prove, at_once=True,
+    return step(PROVE, staging.prove, on=copies.provers, per_node=copies.to_prove, at_once=True,
                 keep=copies.keep_proofs)  # fmt: skip
 
 

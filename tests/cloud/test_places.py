@@ -44,14 +44,17 @@ def test_a_cell_with_two_servers_has_its_database_on_the_first(tmp_path):
 
 
 def test_cloud_yaml_may_name_the_node(tmp_path):
-    cloud = small(tmp_path / "cloud", ", on: {nova: c01-db02}")
-    assert list(map(str, places(cloud, "nova"))) == ["c01-db02/nova_grizzly"]
+    """Of what every cell has it is that of its own cell; a server of another component alone has another role."""
+    cloud = small(tmp_path / "cloud", ", on: {nova: c01-db02, keystone: c01-n01}", top=", database: top-db01")
+    assert list(map(str, places(cloud, "nova"))) == ["top-db01/nova_grizzly", "c01-db02/nova_grizzly"]
+    assert list(map(str, places(cloud, "keystone"))) == ["c01-n01/keystone"]
+    assert list(map(str, places(cloud, "cinder"))) == ["top-db01/cinder"]
 
 
 @pytest.mark.parametrize(
     ("databases", "said"),
     [
-        (", on: {nova: c01-n01}", "databases.on.nova: there is no database node 'c01-n01'"),
+        (", on: {keystone: c01-n09}", "databases.on.keystone: there is no node 'c01-n09'"),
         (
             ", replicas: {c01-db01: c01-db02}",
             "databases.replicas.c01-db01: there is no node with the role `replica` 'c01-db02'",

@@ -129,6 +129,8 @@ def start(tmp_path: Path, *arguments: str) -> Server:
         check=True,
         capture_output=True,
         timeout=START_TIMEOUT_S,
+        # What it starts deletes the temporary tables that it finds in its folder: others' too.
+        env={**os.environ, "TMPDIR": str(tmp_path)},
     )
     # A Unix socket's path may have 107 bytes; pytest's directories can be longer.
     socket_path = tmp_path / "mysql.sock"
