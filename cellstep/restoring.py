@@ -16,14 +16,13 @@ from cellstep.engine.dispatch import Dispatcher, Errand, Outcome
 from cellstep.engine.journal import Journal
 from cellstep.errors import Stopped, TakenOver, UsageError
 from cellstep.rehearsals import ago
+from cellstep.stages.copies import PROOF, RESTORE
 from tasks import manifest, restore, services, staging
 from tasks.binding import Binding
 from tasks.holds import HostTask
 from tasks.manifest import Manifest
 from tasks.staging import Dump, Proof
 
-PROOF = "proof"
-"""The kind of the journal's records."""
 EVERYWHERE = "all"
 WELL = frozenset({"ok", "changed", "skipped"})
 
@@ -223,8 +222,10 @@ class Restorer:
         self.refuse(component, kept)
         name = kept.place.node.name
         self.journal.event("", f"begins to put {kept} back")
+        self.journal.keep_record(RESTORE, component, str(kept.place), {"state": "begun"}, self.name)
         arguments = {"known": kept.known, "folder": kept.folder, "here": kept.here}
         outcome = self._send(restore.put_back, [name], {name: arguments}, "put back")[name]
+        self.journal.keep_record(RESTORE, component, str(kept.place), {"state": outcome.state}, self.name)
         self.journal.event("", f"putting {kept.place} back: {outcome.state}: {outcome.detail}")
         if outcome.state not in WELL:
             raise Stopped(f"{kept.place} was not put back: {outcome.detail}")
@@ -249,9 +250,12 @@ class Restorer:
 
 def proven(journal: Journal, component: str, kept: Kept) -> bool:
     """Whether this very dump was restored, and found to be what its manifest says."""
-    record = journal.records(PROOF, component).get(str(kept.place))
-    proof = Proof.of(record.data) if record else None
-    return proof is not None and proof.ok and proof.manifest == kept.known.digest
+    for run in (kept.run, None):
+        record = journal.records(PROOF, component, run).get(str(kept.place))
+        proof = Proof.of(record.data) if record else None
+        if proof is not None and proof.ok and proof.manifest == kept.known.digest:
+            return True
+    return False
 
 
 def _dump(kept: Kept) -> Dump:

@@ -37,7 +37,9 @@ cd -- %s
 digest=$(sha256sum < %s)
 echo "sha256 ${digest%%%% *}"
 gzip -dc %s | awk '
-  /^CREATE TABLE / { print "table " $3 }
+  /^DELIMITER ;;/ { routine = 1 }
+  /^DELIMITER ;$/ { routine = 0 }
+  !routine && /^CREATE TABLE `/ { print "table " $3 }
   /^INSERT INTO `migrate_version`/ { inside = 1 }
   inside { print "row " $0 }
   inside && /;$/ { inside = 0 }
@@ -57,7 +59,7 @@ tables=$(ask "SELECT CONCAT('table ', table_name) FROM information_schema.tables
   WHERE table_schema='$database' AND table_type='BASE TABLE'")
 echo "$tables"
 case "$tables" in *'table migrate_version'*)
-  ask "SELECT CONCAT('version ', version) FROM $database.migrate_version WHERE repository_id='$repository'";;
+  ask "SELECT CONCAT('version ', version) FROM \`$database\`.migrate_version WHERE repository_id='$repository'";;
 esac
 """
 
@@ -75,7 +77,18 @@ flock -w 60 9 || { echo "another restore of $database runs" >&2; exit 6; }
 rm -f "$database.restored"
 echo "$digest" > "$database.restoring"
 sync
-gzip -dc "$database.sql.gz" | mysql
+# What a dump holds in one statement may be longer than the server takes.
+packet=$(mysql -N -B -e 'SELECT @@GLOBAL.max_allowed_packet')
+trap 'mysql -e "SET GLOBAL max_allowed_packet=$packet"' EXIT
+mysql -e 'SET GLOBAL max_allowed_packet=1073741824'
+status=0
+said=$(gzip -dc "$database.sql.gz" | mysql --max-allowed-packet=1G 2>&1 > /dev/null) || status=$?
+if [ "$status" != 0 ]; then
+  # The client tells the statement, too: rows, which are for nobody's eyes.
+  said=$(sed -n '/^ERROR/ { s/ near .*//; p; }' <<< "$said")
+  echo "${said:-mysql ended with status $status}" >&2
+  exit 7
+fi
 meant=$(gzip -dc "$database.sql.gz" | grep -v '^--' | sha256sum)
 found=$(__MYSQLDUMP__ "$database" | grep -v '^--' | sha256sum)
 [ "$meant" = "$found" ] || { echo "$database, restored and dumped again, differs from its dump" >&2; exit 5; }

@@ -46,6 +46,8 @@ clear_away() { # FOLDER: its server, then all that is in it
   rm -rf -- "${1:?}" "$1.sql.gz"
 }
 
+OURS='([a-z]+-)?[0-9]{8}[T-][0-9]{6}Z?(-[0-9]+)?' # as runs, and restores by hand, are named
+
 sweep() { # what jobs left that were killed, and what they found two weeks ago
   local lock other
   for lock in "${home%/*}"/*/*.lock; do
@@ -55,8 +57,11 @@ sweep() { # what jobs left that were killed, and what they found two weeks ago
     [ -z "$(find "$other.sql.gz" -mmin -60 2> /dev/null)" ] || continue
     (if flock -n 7; then clear_away "$other"; fi) 7< "$lock"
   done
-  find "${home%/*}" -mindepth 2 -maxdepth 2 -type f -mtime +13 -delete
-  find "${home%/*}" -mindepth 1 -maxdepth 1 -type d -empty -delete
+  # Only what has our own names, in folders that are ours: staging.folder may hold anything else besides.
+  find "${home%/*}" -mindepth 2 -maxdepth 2 -type f -mtime +13 -regextype posix-extended \
+    -regex ".*/$OURS/[a-z0-9-]{0,20}\\.[0-9a-f]{8}\\.(result|lock|part|sql\\.gz)" -delete
+  find "${home%/*}" -mindepth 1 -maxdepth 1 -type d -mtime +13 -regextype posix-extended \
+    -regex ".*/$OURS" -empty -delete
 }
 
 begin() {
@@ -116,7 +121,8 @@ start_server() {
   case "$("$install" --help 2>&1 || :)" in
     *--auth-root-authentication-method*) more=(--auth-root-authentication-method=normal --skip-test-db);;
   esac
-  "$install" --no-defaults --datadir="$scratch/data" --user="$(id -un)" "${more[@]}" > "$scratch/log" 2>&1 8>&- 9>&- ||
+  # What it starts deletes the temporary tables that it finds in its folder, a running server's too.
+  TMPDIR=$scratch/tmp "$install" --no-defaults --datadir="$scratch/data" --user="$(id -un)" "${more[@]}" > "$scratch/log" 2>&1 8>&- 9>&- ||
     fail 3 "$install failed: $(tail -n 3 "$scratch/log" | tr '\n' ' ')"
   # An eighth of the memory that is free or a cache, in MiB.
   pool=$(awk '/^(MemFree|Cached):/ { kib += $2 } END { print int(kib / 8192) }' /proc/meminfo)
@@ -142,11 +148,13 @@ start_server() {
 }
 
 load() {
-  local began
+  local began said
   began=$(date +%s.%N)
-  if ! gzip -dc -- "$dump" | ask --max-allowed-packet=1G > /dev/null; then
+  if ! said=$(gzip -dc -- "$dump" | ask --max-allowed-packet=1G 2>&1 > /dev/null); then
     [ "$(free_kib)" -ge 20480 ] || fail 3 "$home on $(uname -n) was filled while $database was loaded: make room"
-    fail 4 "$dump cannot be loaded"
+    runs "$scratch" "$(< "$scratch/pid")" || fail 3 "the scratch server has died: $(tail -n 2 "$scratch/log" | tr '\n' ' ')"
+    # The client tells the statement, too: rows, which are for nobody's eyes.
+    fail 4 "$dump cannot be loaded: $(sed -n '/^ERROR/ { s/ near .*//; p; }' <<< "$said" | tail -n 1)"
   fi
   echo "$began $(date +%s.%N)" | tell load
 }

@@ -24,7 +24,7 @@ from tasks.staging import Dump, Proof, Staged
 if TYPE_CHECKING:
     import pandas as pd
 
-BACKUP, PROOF, REHEARSAL = "backup", "proof", rehearsals.KIND
+BACKUP, PROOF, REHEARSAL, RESTORE = "backup", "proof", rehearsals.KIND, "restore"
 """The kinds of the journal's records."""
 BACK_UP = "Back up all DBs and create a local dump of each in case we need a rapid restore"
 PROVE = "Restore each dump beside the cloud, compare it, and rehearse the schema change on the copy"
@@ -147,6 +147,13 @@ class Copies:
         mine = [place for place, its in self.schemas.items() if its.node.cell == node.cell]
         if not mine:
             raise Stopped(f"cloud.yaml and the inventory name no database of {self.component} in {node.cell}")
+        restored = context.journal.records(RESTORE, self.component)
+        for place in mine:
+            if place in restored and restored[place].data["state"] not in {"ok", "changed", "skipped"}:
+                raise Stopped(
+                    f"{place}: `cellstep restore --apply` was begun ({restored[place].at}) and has not ended well:"
+                    " do it again, before its schema is changed"
+                )
         known = [Rehearsal.of(tried[place].data) for place in mine if place in tried]
         return {
             "stops": rehearsals.stops(self.schemas[mine[0]].schema),

@@ -8,7 +8,7 @@ from cellstep.cloud.load import load_cloud
 from cellstep.engine.context import Context, Options
 from cellstep.engine.journal import Journal
 from cellstep.errors import ConfigurationError, Stopped
-from cellstep.stages.copies import BACK_UP, GATE, PROOF, PROVE, REHEARSAL, Copies
+from cellstep.stages.copies import BACK_UP, GATE, PROOF, PROVE, REHEARSAL, RESTORE, Copies
 from tasks import manifest
 from tasks.manifest import Entry, Manifest, Server
 from tasks.rehearsal import Rehearsal
@@ -256,6 +256,20 @@ def test_the_live_change_is_measured_by_its_own_cells_rehearsal(night):
     given = night.copies().forecast(night.context(), node)
     assert (given["forecast_s"], given["warn_factor"], given["stop_factor"]) == (99.0, 2.0, 10.0)
     assert {stop.version for stop in given["stops"]} >= {187, 192, 202, 208}
+
+
+def test_a_restore_that_was_begun_and_has_not_ended_comes_before_a_schema_change(night):
+    night.found()
+    night.journal.begin_step(night.run, 30, GATE, [])
+    night.journal.end_step(night.run, GATE, "done")
+    node = next(node for node in night.cloud.nodes if node.name == "c01-ctl01")
+    night.journal.keep_record(RESTORE, "nova", "c01-ctl01/nova", {"state": "begun"})
+    with pytest.raises(
+        Stopped, match=r"c01-ctl01/nova: `cellstep restore --apply` was begun .* and has not ended well"
+    ):
+        night.copies().forecast(night.context(), node)
+    night.journal.keep_record(RESTORE, "nova", "c01-ctl01/nova", {"state": "changed"})
+    assert night.copies().forecast(night.context(), node)["forecast_s"] == 12.0
 
 
 def test_a_backup_from_replicas_needs_one_for_each_database(night):

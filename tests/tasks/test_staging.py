@@ -130,6 +130,39 @@ def test_a_dump_is_proven_by_its_contents(place):
     assert place.home.stat().st_mode & 0o777 == 0o700
 
 
+def test_what_is_not_ours_is_never_swept_away(place):
+    """The folder for scratch servers may be any folder, /srv or /var/lib say."""
+    folder = place.home.parent
+    old = time.time() - 20 * 86400
+    others = [
+        folder / "oldbackups" / "keystone-2013.sql.gz",
+        folder / "rpm" / "Packages",
+        folder / "run1" / "nova.sql.gz",
+    ]
+    ours = [folder / "20140101-080000" / "top-db01-nova.0123abcd.result"]
+    for path in [*others, *ours]:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+        os.utime(path, (old, old))
+    (folder / "mountpoint").mkdir()
+    os.utime(folder / "mountpoint", (old, old))
+    place.prove()
+    assert [path.exists() for path in others] == [True] * 3
+    assert (folder / "mountpoint").exists()
+    assert [path.exists() for path in ours] == [False]
+    for path in others:
+        path.unlink()
+
+
+def test_a_load_that_fails_shows_no_row(place):
+    """The client prints the statement that failed; of what it says only the error is taken."""
+    place.edit(lambda sql: sql.replace("INSERT INTO `instances` VALUES", "INSERT INTO `instances` VALUES ('s3cr3t'),"))
+    proof = place.prove().proof
+    assert not proof.ok
+    assert "ERROR 1136" in proof.differences[0]
+    assert "s3cr3t" not in repr(proof)
+
+
 @pytest.mark.parametrize(
     ("how", "told"),
     [
