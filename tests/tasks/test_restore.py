@@ -82,9 +82,7 @@ def node(tmp_path, server):
     """Dumped as the upgrade does, then upgraded."""
     found = Node(tmp_path, server)
     server.load(BEFORE)
-    task = task_on(found, database=Mysql("scratch", "root", "", "127.0.0.1", server.port))
-    backup.back_up(task, database="nova", others=[], folder=str(found.there), here=found.here)
-    task.host.get_connection("cellstep_mysql", None).close()
+    again(found)
     found.before = found.contents()
     server.load(UPGRADED, database="nova")
     assert found.contents() != found.before
@@ -97,6 +95,35 @@ def test_a_database_comes_back_to_the_letter(node):
     assert node.call() == f"changed: restored from {node.there}: {told}"
     assert node.contents() == node.before
     assert node.marks() == ["nova.restored"]
+
+
+def test_a_routine_that_makes_a_table_makes_none(node):
+    """Its lines stand in the dump as the tables' own do."""
+    makes = "CREATE PROCEDURE maker()\nBEGIN\nCREATE TABLE `attic` (id int);\nCREATE TABLE shed (id int);\nEND"
+    node.server.load("UPDATE migrate_version SET version=161 WHERE repository_id='nova'", database="nova")
+    node.server.execute(makes, database="nova")
+    again(node)
+    node.server.load("DROP TABLE volumes", database="nova")
+    assert node.call().startswith("changed: restored from")
+
+
+def test_a_database_with_a_hyphen_in_its_name_comes_back(node):
+    node.server.load(
+        "DROP DATABASE IF EXISTS `nova-cell01`; CREATE DATABASE `nova-cell01`; USE `nova-cell01`;"
+        " CREATE TABLE migrate_version (repository_id varchar(64) PRIMARY KEY, repository_path text, version int);"
+        " INSERT INTO migrate_version VALUES ('nova', '/usr/lib', 161);"
+    )
+    again(node, "nova-cell01")
+    node.server.load("UPDATE migrate_version SET version=187", database="nova-cell01")
+    changed = node.call(database="nova-cell01", here=node.here / "nova-cell01.sql.gz")
+    assert "at version 187 before, at 161 now, 1 tables" in changed
+
+
+def again(node, database="nova"):
+    """Dump it anew."""
+    task = task_on(node, database=Mysql("scratch", "root", "", "127.0.0.1", node.server.port))
+    backup.back_up(task, database=database, others=[], folder=str(node.there), here=node.here)
+    task.host.get_connection("cellstep_mysql", None).close()
 
 
 def test_what_is_restored_is_not_restored_again(node):
