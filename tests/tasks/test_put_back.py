@@ -104,10 +104,8 @@ def test_what_is_not_as_the_manifest_says_is_told(node):
 
 
 def test_a_load_that_is_cut_off_is_told_and_done_again(node):
-    node.client(
-        "mysql",
-        before='if [ "$1" = --max-allowed-packet=1G ]; then sed "/CREATE TABLE .migrate_version/q"; exit 7; fi > /dev/null',
-    )
+    cut = 'if [ "$1" = --max-allowed-packet=1G ]; then sed "/CREATE TABLE .migrate_version/q"; exit 7; fi > /dev/null'
+    node.client("mysql", before=cut)
     with pytest.raises(CommandFailed, match="restoring nova: exit status 7"):
         put_back(node)
     node.client("mysql")
