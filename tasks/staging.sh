@@ -46,20 +46,21 @@ clear_away() { # FOLDER: its server, then all that is in it
   rm -rf -- "${1:?}" "$1.sql.gz"
 }
 
+# staging.folder may be any folder, with others' files: nothing is ours but what has our own names.
 OURS='([a-z]+-)?[0-9]{8}[T-][0-9]{6}Z?(-[0-9]+)?' # as runs, and restores by hand, are named
+JOB='[a-z0-9-]{0,20}\.[0-9a-f]{8}' # as staging.py names them
 
 sweep() { # what jobs left that were killed, and what they found two weeks ago
   local lock other
   for lock in "${home%/*}"/*/*.lock; do
     other=${lock%.lock}
-    [ -e "$lock" ] && [ "$other" != "$scratch" ] || continue
+    [[ $lock =~ /$OURS/$JOB\.lock$ && -f $lock && ! -L $lock && $other != "$scratch" ]] || continue
     # A dump that has just come in waits for its job.
     [ -z "$(find "$other.sql.gz" -mmin -60 2> /dev/null)" ] || continue
     (if flock -n 7; then clear_away "$other"; fi) 7< "$lock"
   done
-  # Only what has our own names, in folders that are ours: staging.folder may hold anything else besides.
   find "${home%/*}" -mindepth 2 -maxdepth 2 -type f -mtime +13 -regextype posix-extended \
-    -regex ".*/$OURS/[a-z0-9-]{0,20}\\.[0-9a-f]{8}\\.(result|lock|part|sql\\.gz)" -delete
+    -regex ".*/$OURS/$JOB\\.(result|lock|part|sql\\.gz)" -delete
   find "${home%/*}" -mindepth 1 -maxdepth 1 -type d -mtime +13 -regextype posix-extended \
     -regex ".*/$OURS" -empty -delete
 }

@@ -138,6 +138,8 @@ def test_what_is_not_ours_is_never_swept_away(place):
         folder / "oldbackups" / "keystone-2013.sql.gz",
         folder / "rpm" / "Packages",
         folder / "run1" / "nova.sql.gz",
+        folder / "guests" / "disk.lock",
+        folder / "guests" / "disk" / "image",
     ]
     ours = [folder / "20140101-080000" / "top-db01-nova.0123abcd.result"]
     for path in [*others, *ours]:
@@ -147,7 +149,7 @@ def test_what_is_not_ours_is_never_swept_away(place):
     (folder / "mountpoint").mkdir()
     os.utime(folder / "mountpoint", (old, old))
     place.prove()
-    assert [path.exists() for path in others] == [True] * 3
+    assert [path.exists() for path in others] == [True] * len(others)
     assert (folder / "mountpoint").exists()
     assert [path.exists() for path in ours] == [False]
     for path in others:
@@ -373,14 +375,14 @@ def test_a_job_that_is_killed_leaves_nothing_and_can_be_done_again(place, run, t
 
 def test_the_next_job_clears_away_what_a_power_cut_left(place):
     """Nothing of that job lives, but its folder, its lock and perhaps a server."""
-    dead = place.home.parent / "run0" / "old"
+    dead = place.home.parent / "20140101-080000" / "top-db01-nova.0123abcd"
     (dead / "data").mkdir(parents=True)
     (dead / "data" / "ibdata1").write_text("x")
     Path(f"{dead}.lock").touch()
     server = subprocess.Popen(["bash", "-c", "exec -a mariadbd tail -f /dev/null", "x", f"--datadir={dead}/data"])
     (dead / "pid").write_text(f"{server.pid}\n")
     other = subprocess.Popen(["sleep", "60"])
-    victim = place.home.parent / "run0" / "reused"
+    victim = place.home.parent / "20140101-080000" / "c01-db01-nova.0123abcd"
     victim.mkdir()
     Path(f"{victim}.lock").touch()
     (victim / "pid").write_text(f"{other.pid}\n")
