@@ -95,9 +95,14 @@ found=$(__MYSQLDUMP__ "$database" | grep -v '^--' | sha256sum)
 mv "$database.restoring" "$database.restored"
 """.replace("__MYSQLDUMP__", MYSQLDUMP)
 
-# Who works with the database, beside this: user@host, connections.
+# folder, database, database. Who works with the database, beside this: user@host, connections.
 USERS = r"""
 set -e -o pipefail
+lock=%s/%s.lock
+if [ -e "$lock" ]; then
+  exec 9< "$lock"
+  flock -w 5 9 || { echo 'a restore that was begun before is still under way: ask again when it is over' >&2; exit 6; }
+fi
 ask <<< "SELECT CONCAT(user, '@', SUBSTRING_INDEX(host, ':', 1)), COUNT(*) FROM information_schema.processlist
   WHERE db = $(literal %s) AND id <> CONNECTION_ID() GROUP BY 1 ORDER BY 1"
 """
@@ -286,8 +291,8 @@ def put_back(task: Task, *, known: Manifest, folder: str, here: Path) -> Result:
     meant = known.server if task.host.name == known.node else known.origin
     if not server.is_same(meant):
         raise Refused(f"another server answers: {server}; the dump is of {meant}: it is not put back there")
-    earlier(task, "restore", timeout=RESTORE_TIMEOUT_S)  # one that is under way is no other's work
-    script = f"{backup.SCRIPT}\n{USERS % shlex.quote(known.database)}"
+    database = shlex.quote(known.database)
+    script = f"{backup.SCRIPT}\n{USERS % (shlex.quote(folder), database, database)}"
     users = sh(task, script, what=f"asking who works with {known.database}").stdout.split("\n")
     if found := [f"{user} ({count})" for user, _, count in (line.partition("\t") for line in users if line)]:
         raise Refused(f"somebody works with {known.database}: {', '.join(found)}; stop that first")

@@ -122,19 +122,27 @@ def prove(task: Task, *, dumps: Sequence[Dump], home: str, rehearse: bool = True
         A `Noted` whose data is a list of `Staged`, a dump each.
 
     Raises:
-        CommandFailed: the node cannot do it: no server's programs, no room.
+        CommandFailed: the node cannot do it for one of them: no server's programs, no room; it did the others.
         tasks.jobs.CutOff: it was killed, or the node was restarted meanwhile; nothing is left of it.
-        Refused: our copy of a dump is not there, or not what was dumped.
     """
     if task.is_dry_run():
         return changed(task, f"would restore {', '.join(dump.place for dump in dumps)} below {home}, and compare")
     if not dumps:
         return unchanged(task, Noted("there is no dump to restore here", []))
     binding, staged = binding_of(task), []
+    failed: CommandFailed | None = None
     for dump in dumps:
-        staged.append(_stage(task, dump, home, dump.trial if rehearse else None))
+        try:
+            staged.append(_stage(task, dump, home, dump.trial if rehearse else None))
+        except CommandFailed as error:  # the others have their turn all the same: another try has theirs at once
+            failed = failed or error
+            said = f"{dump.place}: {error}"
+        else:
+            said = told(staged[-1])
         if binding:
-            binding.tell(told(staged[-1]))
+            binding.tell(said)
+    if failed:
+        raise failed
     return unchanged(task, Noted("; ".join(map(told, staged)), staged))
 
 
@@ -165,7 +173,10 @@ def _stage(task: Task, dump: Dump, home: str, trial: Trial | None) -> Staged:
     if task.host.name != manifest.node:
         path = f"{home}/{name}.sql.gz"
         if before is None:  # what has been started has its dump
-            upload(task, manifest, dump.here, path)
+            try:
+                upload(task, manifest, dump.here, path)
+            except Refused as error:  # it is our copy that will not do
+                return _unproven(dump, str(error))
     script = f"{_arguments(dump, home, name, path, trial)}\n{SCRIPT}"
     what = f"restoring {dump.place} in {home}"
     try:
@@ -173,9 +184,13 @@ def _stage(task: Task, dump: Dump, home: str, trial: Trial | None) -> Staged:
     except CommandFailed as error:
         if error.status != BAD_DUMP:
             raise
-        return Staged(Proof(dump.place, manifest.digest, 0, 0, (), (error.tail,), 0.0, ""))
+        return _unproven(dump, error.tail)
     said = sh(task, f"cat -- {shlex.quote(f'{home}/{name}.result')}", what="reading what was found").stdout
     return read(said, dump, trial)
+
+
+def _unproven(dump: Dump, why: str) -> Staged:
+    return Staged(Proof(dump.place, dump.manifest.digest, 0, 0, (), (why,), 0.0, ""))
 
 
 def _name(place: str) -> str:

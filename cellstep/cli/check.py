@@ -76,7 +76,7 @@ def print_result(stage: str, found: survey.Check) -> None:
     console.print()
     counts = Text("  ")
     for status in STATUSES:
-        count = sum(line.finding.status == status for line in lines)
+        count = sum(line.finding.status == status for line in lines) + (len(found.silent) if status == NO_GO else 0)
         counts.append(f"{count:,} {status}", style=COLOURS[status] if count else "dim")
         counts.append("   ")
     console.print(counts)

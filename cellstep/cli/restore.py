@@ -94,16 +94,14 @@ def _tell(verdict: Verdict) -> None:
 
 def _apply(restorer: Restorer, component: str, kept: Kept, accept: str) -> None:
     standing = restorer.refuse(component, kept)
+    _warn(restorer.cloud, kept, standing)
     if not accept:
-        _ask(restorer.cloud, kept, standing)
+        _ask(kept)
     said = restorer.apply(component, kept)
     console.print(Text(f"{kept.place}: {said}", style="green"), soft_wrap=True)
 
 
-def _ask(cloud: Cloud, kept: Kept, standing: Standing) -> None:
-    """Twice: whether at all, and for the node's name."""
-    if not sys.stdin.isatty():
-        raise UsageError(f"there is no terminal to ask on: say --accept {kept.place.node.name}")
+def _warn(cloud: Cloud, kept: Kept, standing: Standing) -> None:
     console.print(Text(f"The database {kept.place} is dropped, and comes back as the dump has it: {kept}."))
     console.print(Text("What was written to it since is lost.", style="bold red"))
     for line in standing.unfinished:
@@ -111,5 +109,11 @@ def _ask(cloud: Cloud, kept: Kept, standing: Standing) -> None:
     if standing.silent:
         silent = names(cloud, standing.silent)
         console.print(Text(f"did not tell whether a service runs there: {silent}", style="yellow"))
+
+
+def _ask(kept: Kept) -> None:
+    """Twice: whether at all, and for the node's name."""
+    if not sys.stdin.isatty():
+        raise UsageError(f"there is no terminal to ask on: say --accept {kept.place.node.name}")
     ask("Go on?")
     typed(f"Its node's name, to drop {kept.place.database} there", kept.place.node.name)

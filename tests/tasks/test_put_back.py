@@ -1,6 +1,7 @@
 """A database put back from a dump on request, on a real MariaDB: its own server's, proven, and nobody at work in it."""
 
 import contextlib
+import subprocess
 from dataclasses import replace
 
 import pytest
@@ -110,6 +111,19 @@ def test_a_load_that_is_cut_off_is_told_and_done_again(node):
         put_back(node)
     node.client("mysql")
     assert put_back(node).startswith("changed: restored from")
+
+
+def test_while_an_earlier_restore_loads_that_is_what_it_says(node, server):
+    before = tables(server)
+    held = subprocess.Popen(["flock", str(node.there / "nova.lock"), "sh", "-c", "echo held; exec cat"],
+                            stdin=subprocess.PIPE, stdout=subprocess.PIPE)  # fmt: skip
+    try:
+        held.stdout.readline()
+        with pytest.raises(CommandFailed, match="begun before is still under way: ask again when it is over"):
+            put_back(node)
+    finally:
+        held.communicate()
+    assert tables(server) == before
 
 
 def test_a_dry_run_changes_nothing(node, server):
