@@ -200,7 +200,27 @@ class FenceConfig(_Strict):
         default="127.0.0.1:9999",
         description="HAProxy's admin socket: host:port on the balancer, or a Unix path (socat is used then)",
     )
-    backends: list[Line] = Field(default=["nova-api"], min_length=1, description="HAProxy's backends to fence")
+    backends: Annotated[
+        dict[Word, Annotated[list[Line], Field(min_length=1)]],
+        BeforeValidator(
+            lambda value: {"nova": value} if isinstance(value, list) else value,
+            json_schema_input_type=dict[str, list[str]] | list[str],
+        ),
+    ] = Field(default={"nova": ["nova-api"]}, description="stage to HAProxy's backends to fence; a list is nova's")
+
+
+class ApisConfig(_Strict):
+    """Where the APIs are looked at from outside, for the time in which users get no answer."""
+
+    watch_from: Word | None = Field(
+        default=None, description="a node with curl that users could be at; if left out nothing is measured"
+    )
+    urls: dict[Word, Annotated[Line, AfterValidator(_plain_address)]] = Field(
+        default_factory=dict, description="stage to the address that users have, as that node reaches it"
+    )
+    every_s: Annotated[float, Field(strict=False, ge=0.2, le=60)] = Field(
+        default=1, description="seconds between two looks"
+    )
 
 
 class PuppetUpdates(_Strict):
@@ -245,6 +265,9 @@ class RepositoryConfig(_Strict):
     name: Word = Field(description="its id, as `yum repolist` prints it")
     baseurl: Annotated[Maybe, AfterValidator(_plain_address)] = Field(
         default="", description="its address on the nodes before it is promoted, for the preflight; no password in it"
+    )
+    gpgcheck: Flag = Field(
+        default=True, description="have yum check signatures where it is placed on nodes for one stage"
     )
     promote: Promotion = Field(description="how it is moved from QA to master")
 
@@ -375,6 +398,7 @@ class CloudConfig(_Strict):
         default_factory=StagingConfig, description="where dumps are proven and schema changes rehearsed"
     )
     fence: FenceConfig = Field(default_factory=FenceConfig, description="how user requests are blocked")
+    apis: ApisConfig = Field(default_factory=ApisConfig, description="the look at the APIs from outside")
     drain: DrainConfig = Field(default_factory=DrainConfig, description="the wait for rest before daemons are stopped")
     puppet: PuppetConfig = Field(default_factory=PuppetConfig, description="how Puppet is run and held")
     repository: RepositoryConfig = Field(description="the package repository of the release to upgrade to")

@@ -154,6 +154,7 @@ def lift(
     no_return: bool = False,
     section: str = "",
     reconnects: bool = False,
+    keep: Keep | None = None,
     **arguments: Any,
 ) -> Step:
     """A step that puts back what a hold changed."""
@@ -162,6 +163,7 @@ def lift(
         no_return=no_return,
         section=section,
         reconnects=reconnects,
+        keep=keep,
     )
 
 

@@ -8,6 +8,7 @@ __all__ = ["DEBIAN_PACKAGES", "SECRETS", "build_repositories", "install_base", "
 
 DEBIAN_PACKAGES = (
     "busybox",
+    "curl",
     "haproxy",
     "mariadb-server",
     "monit",

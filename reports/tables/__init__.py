@@ -11,6 +11,7 @@ import pandas as pd
 
 from reports.tables import (
     backups,
+    darktime,
     guests,
     hazards,
     hosts,
@@ -37,6 +38,7 @@ TABLES: dict[str, ModuleType] = {
     "schemas": schemas,
     "backups": backups,
     "rehearsals": rehearsals,
+    "darktime": darktime,
 }
 
 
