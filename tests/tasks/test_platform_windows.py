@@ -95,7 +95,7 @@ def test_any_json_is_read_or_is_a_value_error(value):
 
 @given(st.integers(1, len(json.dumps(SERVICES)) - 1))
 def test_an_answer_that_is_cut_off_is_never_read(length):
-    with pytest.raises(ValueError, match="."):
+    with pytest.raises(ValueError, match=r"."):
         windows.parse_states(json.dumps(SERVICES)[:length])
 
 
