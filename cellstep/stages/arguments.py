@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from cellstep import kept
 from cellstep.baseline import Baseline, windows_of
 from cellstep.cloud.load import Cloud
 from cellstep.cloud.nodes import Node
@@ -284,6 +285,17 @@ class Site:
                 expected[self._cell_path(cell)] = sorted(set(hosts))
         checks = self.config.checkout
         return {"environment": checks.environment, "services": checks.services, "expected": expected}
+
+    def samples_to_come(self, context: Context, _node: Node) -> Mapping[str, Any]:
+        """The guests of each compute node that ran when the run began, and how long to wait for samples of them."""
+        saved = kept.load(context.output, "instances") or []
+        present = {node.name.partition(".")[0]: node.name for node in context.present() if node.tier == "compute"}
+        guests: dict[str, list[str]] = {}
+        for row in (row for each in saved for row in each["instances"]):
+            host = present.get(str(row["host"] or "").partition(".")[0])
+            if host and row["vm_state"] == "active":
+                guests.setdefault(host, []).append(row["uuid"])
+        return {"database": self.database, "guests": guests, "timeout_s": self.config.checkout.samples_s}
 
     def guests_to_create(self, context: Context, _node: Node) -> Mapping[str, Any]:
         """The site's commands for a guest, and the cells that have a compute node."""

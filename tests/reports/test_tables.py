@@ -8,6 +8,7 @@ import pytest
 from reports.tables import (
     TABLES,
     backups,
+    darktime,
     findings,
     frames,
     guests,
@@ -40,6 +41,7 @@ EMPTY = {
     "quarantine": lambda: quarantine.table([], NOW),
     "backups": lambda: backups.table([]),
     "rehearsals": lambda: rehearsals.table([]),
+    "darktime": lambda: darktime.table([]),
 }
 FULL = {
     "rpms": lambda: rpms.table(Frame([package("h")]), Frame([have("h")]), set()),
@@ -56,6 +58,7 @@ FULL = {
     "quarantine": lambda: quarantine.table([missed("h")], NOW),
     "backups": lambda: backups.table([dumped("h")]),
     "rehearsals": lambda: rehearsals.table([rehearsed("h")]),
+    "darktime": lambda: darktime.table([dark((0.0, 2.5, 503))]),
 }
 
 
@@ -99,6 +102,12 @@ def rehearsed(node: str, error: str = "") -> dict[str, object]:
     steps = [{"version": 162 + n, "seconds": 0.5, "written": n, "changed": 1, "deleted": 0} for n in range(2)]
     what = {"start": 161, "end": 163, "seconds": 1.25, "steps": steps, "error": error}
     return {"cell": "top", "place": f"{node}/nova", **what}
+
+
+def dark(*spans: tuple[float, float | None, int], whole: bool = True) -> dict[str, object]:
+    """An API that was looked at for a minute."""
+    rows = [dict(zip(("began", "ended", "status"), span, strict=True)) for span in spans]
+    return {"api": "cinder", "url": "http://x/", "began": 0.0, "ended": 60.0, "whole": whole, "spans": rows}
 
 
 # --- all tables ---
@@ -483,3 +492,20 @@ def test_hosts_keep_the_order_of_the_steps():
     assert findings("hosts", table)["state"].tolist() == ["unreachable", "not_run"]
     assert table.loc[2, "attempts"] == 2
     assert table.loc[0, ["started_at", "finished_at", "detail"]].tolist() == ["2026-01-31T02:03:04Z", "", ""]
+
+
+# --- dark times ---
+
+
+def test_each_time_without_service_is_a_row_and_one_that_did_not_end_is_not_good():
+    table = darktime.table([dark((1.0, 3.5, 503), (50.0, None, 0))])
+    assert table[["dark_from", "dark_until", "seconds", "answer", "status"]].values.tolist() == [
+        ["1970-01-01T00:00:01+00:00", "1970-01-01T00:00:03+00:00", 2.5, "HTTP 503", "dark"],
+        ["1970-01-01T00:00:50+00:00", "", 10.0, "none", "not back"],
+    ]
+    assert findings("darktime", table)["status"].tolist() == ["not back"]
+
+
+def test_an_api_that_served_all_the_time_has_a_row_too():
+    assert darktime.table([dark()])["status"].tolist() == ["served"]
+    assert darktime.table([dark(whole=False)])["status"].tolist() == ["cut off"]
