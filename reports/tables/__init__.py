@@ -15,6 +15,7 @@ from reports.tables import (
     guests,
     hazards,
     hosts,
+    performance,
     preflight,
     quarantine,
     quotas,
@@ -39,6 +40,7 @@ TABLES: dict[str, ModuleType] = {
     "backups": backups,
     "rehearsals": rehearsals,
     "darktime": darktime,
+    "performance": performance,
 }
 
 
