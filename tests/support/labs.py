@@ -95,14 +95,14 @@ class TestLab:
 
 
 @contextmanager
-def lab_up(name: str, cells: int, computes: int) -> Iterator[TestLab]:
-    """Bring a lab up for a module of tests, and take it down afterwards."""
+def lab_up(name: str, cells: int, computes: int, components: tuple[str, ...] = ()) -> Iterator[TestLab]:
+    """Bring a lab up for a module of tests, with these components beside nova, and take it down afterwards."""
     missing = check_machine()
     if missing:
         pytest.skip(f"no lab here: {missing[0]}")
     quiet = Progress(quiet=True)
     control.down(name, quiet)  # what a killed run of the tests left is not as new
     try:
-        yield TestLab(name, control.up(LabSpec(name, cells, computes), None, quiet))
+        yield TestLab(name, control.up(LabSpec(name, cells, computes, components), None, quiet))
     finally:
         control.down(name, quiet)
