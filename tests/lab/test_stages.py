@@ -112,7 +112,7 @@ def test_a_lost_volume_is_named(lab: TestLab):
     lab.sql(DATABASE, f"delete from cinder.snapshots where volume_id='{volume}'")  # noqa: S608 - the lab's own id
     lab.sql(DATABASE, f"delete from cinder.volumes where id='{volume}'")  # noqa: S608 - the same
     said = json.loads(lab.cellstep("verify", "cinder", "--json", expect=3))
-    lost = [row for row in said["tables"]["volumes"] if row["status"] == "missing"]
+    lost = [row for row in said["tables"]["volumes"] if row["status"] == "lost"]
     assert [row["id"] for row in lost] == [volume]
 
 

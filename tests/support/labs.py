@@ -102,7 +102,7 @@ class TestLab:
 
 @contextmanager
 def lab_up(name: str, cells: int, computes: int, components: tuple[str, ...] = ()) -> Iterator[TestLab]:
-    """Bring a lab up for a module of tests, and take it down afterwards."""
+    """Bring a lab up for a module of tests, with these components beside nova, and take it down afterwards."""
     missing = check_machine()
     if missing:
         pytest.skip(f"no lab here: {missing[0]}")
