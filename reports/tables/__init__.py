@@ -15,6 +15,8 @@ from reports.tables import (
     guests,
     hazards,
     hosts,
+    images,
+    policies,
     preflight,
     quarantine,
     quotas,
@@ -39,6 +41,8 @@ TABLES: dict[str, ModuleType] = {
     "backups": backups,
     "rehearsals": rehearsals,
     "darktime": darktime,
+    "images": images,
+    "policies": policies,
 }
 
 
