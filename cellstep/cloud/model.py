@@ -317,6 +317,9 @@ class CheckoutConfig(_Strict):
         default="nova delete {name}", description="deletes the guest {name}"
     )
     services: Line = Field(default="nova service-list", description="lists the services of all cells through RabbitMQ")
+    samples_s: Seconds = Field(
+        default=900, description="seconds to wait for samples of every compute node: longer than the agents' interval"
+    )
     commands: list[CommandOn] = Field(default_factory=list, description="the site's own tests")
     images: ImagesCheckConfig | None = Field(
         default=None, description="the lists of images that an ordinary user gets, for the stage glance"

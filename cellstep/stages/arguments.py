@@ -3,11 +3,11 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from cellstep import kept
 from cellstep.baseline import Baseline, windows_of
 from cellstep.cloud.load import Cloud
 from cellstep.cloud.nodes import Node
 from cellstep.cloud.places import places
-from cellstep.cloud.policies import policies_of
 from cellstep.cloud.select import select
 from cellstep.continuity import CHECKOUT_PREFIX, TABLES
 from cellstep.engine.context import Context
@@ -15,17 +15,12 @@ from cellstep.engine.steps import Arguments, Nodes
 from cellstep.errors import ConfigurationError
 from cellstep.stages import choices
 from cellstep.verification import CLIENTS, expected_heartbeats, homes, wanted
-from reports.writers import replacing
 from tasks.evidence import Patience
 from tasks.loadbalancer import FENCE
 
 RABBITMQ_SERVICE = "rabbitmq-server"
 DARK = "dark"
 """Of the journal's records: what was seen of an API from outside."""
-POLICY = "policy"
-"""Of the journal's records: a rule that was added to a policy file."""
-IMAGES = "images"
-"""The key of fence.backends for Nova's image API."""
 
 
 class Site:
@@ -166,16 +161,6 @@ class Site:
         """The load balancers, where cloud.yaml names a back end of the stage."""
         return choices.BALANCERS if self._backends else Nodes("load balancers", lambda _nodes: [])
 
-    @property
-    def images_fence(self) -> dict[str, Any]:
-        """HAProxy's admin socket and the back ends of Nova's image API."""
-        return {"socket": self.config.fence.socket, "backends": tuple(self.config.fence.backends.get(IMAGES, ()))}
-
-    @property
-    def images_balancers(self) -> Nodes:
-        """The load balancers, where cloud.yaml names a back end of Nova's image API."""
-        return choices.BALANCERS if self.config.fence.backends.get(IMAGES) else Nodes("load balancers", lambda _: [])
-
     # The look from outside
 
     @property
@@ -232,27 +217,11 @@ class Site:
         known = {"command": fact.sync, "version": fact.version, "start": fact.start, "head": component.head(fact)}
         if fact.version:
             return known
-        return {**known, "told_by": self._told_by}  # it has no command that tells: the row in its database does
+        return {**known, "told_by": self.told_by}  # it has no command that tells: the row in its database does
 
     @property
-    def live_schema(self) -> dict[str, Any]:
-        """The same for a change from the staging node, which has the new release's command and none of its services.
-
-        Raises:
-            ConfigurationError: cloud.yaml has no command for it.
-        """
-        command = self.config.staging.live.get(self.component)
-        sync = self.release.components[self.component].databases[0].sync
-        if not command:
-            words = f"cloud.yaml: staging.live has no command for {self.component}: its schema is changed before its"
-            hint = f"{self.component}: {sync.replace(' ', ' --config-file /etc/FILE ', 1)}"
-            raise ConfigurationError(
-                [f"{words} packages are updated, with {self.target}'s code on the staging node; write, say, `{hint}`"]
-            )
-        return {**self.schema, "command": command, "version": "", "told_by": self._told_by}
-
-    @property
-    def _told_by(self) -> tuple[str, str, str]:
+    def told_by(self) -> tuple[str, str, str]:
+        """What tells the version of the component's only schema: its node, its name, its row in `migrate_version`."""
         place = places(self.cloud, self.component)[0]
         return place.node.name, place.database, place.schema.repository_id
 
@@ -263,23 +232,6 @@ class Site:
             "asked": context.options.repair_quotas,
             "undo": context.output / self.component / "quota-undo.sql",
         }
-
-    # Policies
-
-    def policies(self, context: Context, node: Node) -> Mapping[str, Any]:
-        """The rules that policy files on the node must have, and the run that adds them."""
-        return {"policies": policies_of(self.cloud, self.component, node), "run": context.run}
-
-    def keep_policies(self, context: Context, host: str, mended: Sequence[Mapping[str, str]]) -> None:
-        """Keep the rules that were added, and their diffs as a file among the run's."""
-        if not mended or context.options.dry_run:
-            return
-        for each in mended:
-            context.journal.keep_record(POLICY, self.component, f"{host}:{each['file']}", each, context.run)
-        path = context.output / "policies" / f"{host}.diff"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(path) as scratch:
-            scratch.write_text("".join(each["diff"] for each in mended), encoding="utf-8")
 
     # Quarantine
 
@@ -339,6 +291,17 @@ class Site:
         checks = self.config.checkout
         return {"environment": checks.environment, "services": checks.services, "expected": expected}
 
+    def samples_to_come(self, context: Context, _node: Node) -> Mapping[str, Any]:
+        """The guests of each compute node that ran when the run began, and how long to wait for samples of them."""
+        saved = kept.load(context.output, "instances") or []
+        present = {node.name.partition(".")[0]: node.name for node in context.present() if node.tier == "compute"}
+        guests: dict[str, list[str]] = {}
+        for row in (row for each in saved for row in each["instances"]):
+            host = present.get(str(row["host"] or "").partition(".")[0])
+            if host and row["vm_state"] == "active":
+                guests.setdefault(host, []).append(row["uuid"])
+        return {"database": self.database, "guests": guests, "timeout_s": self.config.checkout.samples_s}
+
     def guests_to_create(self, context: Context, _node: Node) -> Mapping[str, Any]:
         """The site's commands for a guest, and the cells that have a compute node."""
         cells = {node.cell for node in context.present() if node.tier == "compute"}
@@ -353,21 +316,6 @@ class Site:
             "prefix": f"{CHECKOUT_PREFIX}{context.run}",
             "timeout_s": self.config.settle_s,
         }
-
-    def images_through(self, api: str) -> Arguments:
-        """The command of an ordinary user that lists the images through `nova` or `glance`, and where all of them are.
-
-        Raises:
-            ConfigurationError: cloud.yaml has none.
-        """
-        asks = self.config.checkout.images
-        if asks is None:
-            words = "cloud.yaml: checkout.images is not there: the lists of images are compared as an ordinary user"
-            raise ConfigurationError([f"{words} gets them; write `images: {{environment: FILE, project: ID}}`"])
-        node, database, _ = self._told_by
-        command = asks.nova if api == "nova" else asks.glance
-        known = {"environment": asks.environment, "project": asks.project}
-        return lambda _context, _node: {**known, "command": command, "place": (node, database)}
 
     @property
     def command_nodes(self) -> Nodes:

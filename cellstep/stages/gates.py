@@ -102,6 +102,28 @@ def save_guests(context: Context, results: Mapping[str, Evidence]) -> list[Findi
     return _keep(context, "guests", guest_rows(context.nodes, _answers(results)), results)
 
 
+def save_instances(context: Context, results: Mapping[str, Evidence]) -> list[Finding]:
+    """Keep the lists of instances: whose samples must arrive afterwards."""
+    rows = continuity.instance_rows(results)
+    return _keep(context, "instances", rows, [row["host"] for row in rows])
+
+
+def samples_arrive(context: Context, results: Mapping[str, Mapping[str, Sequence[str]]]) -> list[Finding]:
+    """Of every cell with running guests samples must have come; a node without any is reported."""
+    found = []
+    cells = {node.name: node.cell for node in context.nodes}
+    for silent in results.values():
+        lacking: dict[str, list[str]] = {}
+        for host in silent["lacking"]:
+            lacking.setdefault(cells.get(host, ""), []).append(host)
+        whole = {cells.get(host, "") for host in silent["came"]}
+        for cell, hosts in lacking.items():
+            nowhere = bool(cell) and cell not in whole
+            words = f"{cell}: no sample came of any guest on {context.cloud.fold(hosts)}; see the agent's log there"
+            found.append(Finding(words + (", and the collector's" if nowhere else ""), blocking=nowhere))
+    return found
+
+
 def note_disabled(context: Context, results: Mapping[str, Mapping[str, bool]]) -> list[Finding]:
     """Keep how quarantined nodes' nova-compute stands, so that one that was disabled before is never enabled."""
     context.journal.note_disabled({host: was for hosts in results.values() for host, was in hosts.items()})
@@ -124,8 +146,11 @@ def _keep(context: Context, name: str, rows: list[Any], nodes: Collection[str] |
 
 def upgraded(context: Context, results: Mapping[str, Evidence]) -> list[Finding]:
     """Controllers must have the release's exact packages, databases its schema version."""
-    controllers = {node.name for node in context.nodes if node.tier in {"top", "cell"}}
-    rpms = _bad(context, results, "rpms", only=controllers)
+    return _upgraded(context, results, {node.name for node in context.nodes if node.tier in {"top", "cell"}})
+
+
+def _upgraded(context: Context, results: Mapping[str, Evidence], nodes: Collection[str]) -> list[Finding]:
+    rpms = _bad(context, results, "rpms", only=nodes)
     found = _findings(
         rpms, "host", lambda row: f"{row['package']} is {row['status']}: {row['installed'] or 'not there'}", True
     )
@@ -141,7 +166,8 @@ def upgraded(context: Context, results: Mapping[str, Evidence]) -> list[Finding]
 
 def upgraded_and_up(context: Context, results: Mapping[str, Evidence]) -> list[Finding]:
     """Both: the exact packages and schema versions, and every service running and reporting."""
-    return [*upgraded(context, results), *services_up(context, results)]
+    present = {node.name for node in context.present()}
+    return [*_upgraded(context, results, present), *services_up(context, results)]
 
 
 def services_up(context: Context, results: Mapping[str, Evidence]) -> list[Finding]:

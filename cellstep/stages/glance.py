@@ -8,9 +8,9 @@ from cellstep.check.gates import Checks
 from cellstep.cloud.load import Cloud
 from cellstep.engine.steps import Runbook, gate, hold, lift, save, step
 from cellstep.stages import gates
-from cellstep.stages.arguments import IMAGES, Site
 from cellstep.stages.choices import CONTROLLERS, DATABASES, TOP_CONTROLLERS
 from cellstep.stages.copies import Copies
+from cellstep.stages.images import IMAGES, ImagesSite
 from cellstep.stages.preparation import backed_up, compared, proven
 from cellstep.stages.rest import begin, end, quiet, reopen
 from tasks import checkout, databases, evidence, hazards, loadbalancer, packages, policies
@@ -25,7 +25,7 @@ NO_IMAGES_FENCE = f"no back end “{IMAGES}” in fence.backends: Nova's image A
 
 def runbook(cloud: Cloud) -> Runbook:
     """The steps of the stage for one cloud."""
-    site = Site(cloud, "glance")
+    site = ImagesSite(cloud, "glance")
     copies, checks, ask = Copies(cloud, "glance"), Checks(cloud, "glance"), evidence.gather
     return Runbook("glance", (
         save("Save a list of all images", ask, on=DATABASES, per_node=site.asking("images"),
