@@ -156,19 +156,19 @@ def nova(release: str, version: str) -> Source:
     )
 
 
-def client(component: str, version: str, epoch: int = 0) -> Source:
-    """A python client; nova's has a command that works."""
+def client(component: str, version: str, epoch: int = 0, requires: tuple[str, ...] = ()) -> Source:
+    """A python client; where the stand-in has a module `client`, with a command that works."""
     name = f"python-{component}client"
     contents = {f"/usr/share/{name}/version": Content(f"{version}\n")}
-    if component == "nova":
-        code = (FILES / "nova" / "nova_lab" / "client.py").read_text()
-        contents["/usr/lib/novaclient/novaclient_lab.py"] = Content(code)
-        contents["/usr/bin/nova"] = Content(
-            "#!/usr/bin/python3\nimport sys\n\nsys.path.insert(0, '/usr/lib/novaclient')\n"
-            "from novaclient_lab import main  # noqa: E402\n\nsys.exit(main())\n",
+    code = FILES / component / f"{component}_lab" / "client.py"
+    if code.exists():
+        contents[f"/usr/lib/{component}client/{component}client_lab.py"] = Content(code.read_text())
+        contents[f"/usr/bin/{component}"] = Content(
+            f"#!/usr/bin/python3\nimport sys\n\nsys.path.insert(0, '/usr/lib/{component}client')\n"
+            f"from {component}client_lab import main  # noqa: E402\n\nsys.exit(main())\n",
             0o755,
         )
-    return Source(f"{name}-{version}", version, "1.el6", (Package(name, contents=contents),), epoch=epoch)
+    return Source(f"{name}-{version}", version, "1.el6", (Package(name, requires, contents=contents),), epoch=epoch)
 
 
 def kernel(release: str) -> Source:
@@ -214,7 +214,7 @@ def havana() -> tuple[Source, ...]:
     return (
         nova("havana", "2013.2.1"),
         client("nova", "2.15.0", epoch=1),
-        client("cinder", "1.0.6"),
+        client("cinder", "1.0.6", requires=("python-novaclient >= 1:2.15.0",)),
         client("glance", "0.10.0"),
         kernel("431.5.1.el6"),
     )

@@ -16,6 +16,7 @@ from reports.tables import (
     hazards,
     hosts,
     images,
+    performance,
     policies,
     preflight,
     quarantine,
@@ -43,6 +44,7 @@ TABLES: dict[str, ModuleType] = {
     "darktime": darktime,
     "images": images,
     "policies": policies,
+    "performance": performance,
 }
 
 

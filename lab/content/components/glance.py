@@ -81,7 +81,7 @@ def identifier(name: str) -> str:
     return sample.IMAGE if name == IMAGES[0][0] else sample.identifier("image", name)
 
 
-def _databases(spec: LabSpec, host: HostSpec, secrets: Secrets) -> str:
+def _databases(_spec: LabSpec, host: HostSpec, secrets: Secrets) -> str:
     if host.cell != "top":
         return ""
     return schemas.database(NAME, BEFORE, REPOSITORY, secrets[NAME]) + _rows()
