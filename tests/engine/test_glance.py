@@ -32,7 +32,7 @@ from tests.support.scripted import Scripted, task_on
 
 TOP = "top-infra01"
 REFERENCES = {"grizzly": "glance-22", "havana": "glance-29"}
-MINE, OTHER = "p-users", "p-other"
+MINE, OTHER = "atlas", "cms"
 
 
 @pytest.fixture(scope="module")
@@ -100,8 +100,9 @@ class Place:
         arguments = self.site.images_through(command.partition(" ")[0])(self.context, self.context.nodes[0])
         assert arguments["place"] == (TOP, "glance")
         task = self.task((f". /root/openrc-user && {command}", listed))
+        task.host.data[databases.PEERS] = {TOP: task.host}
         try:
-            return checkout.images_shown(task, **{**arguments, "place": ("c01-n01", "glance")}).result
+            return checkout.images_shown(task, **arguments).result
         finally:
             task.host.close_connections()
 
@@ -129,7 +130,7 @@ def place(request, server, cloud, tmp_path):
         here.sql(image("i4", "shared", owner=OTHER))
         here.sql(
             "INSERT INTO image_members (image_id, member, can_share, created_at, deleted)"
-            " VALUES ('i4', 'p-users', 0, '2013-11-05', 0), ('i3', 'p-users', 0, '2013-11-05', 1)"
+            " VALUES ('i4', 'atlas', 0, '2013-11-05', 0), ('i3', 'atlas', 0, '2013-11-05', 1)"
         )
     here.release = "grizzly"
     gates.save_images(here.context, here.answers())
@@ -200,15 +201,13 @@ def test_an_image_of_another_project_is_told(place):
     noted = place.shown(listed("i1", "i2", "i3"))
     assert noted.words == "1 too many of 3 images"
     (said,) = judged(place, noted)
-    assert said.startswith(
-        "top-api01: `nova image-list` shows an ordinary user of project p-users image i3 “theirs” of"
-    )
-    assert said.endswith("of project p-other, which is not public")
+    assert said.startswith("top-api01: `nova image-list` shows an ordinary user of project atlas image i3 “theirs” of")
+    assert said.endswith("of project cms, which is not public")
 
 
 def test_a_list_of_another_cloud_is_told(place):
     assert (
-        "image i9, which c01-n01/glance does not know: whose list is that?"
+        "image i9, which top-infra01/glance does not know: whose list is that?"
         in judged(place, place.shown(listed("i9")))[0]
     )
 
@@ -217,7 +216,7 @@ def test_a_list_of_another_cloud_is_told(place):
 def test_an_empty_list_hides_what_counts(place, text):
     (said,) = judged(place, place.shown(text))
     assert said.startswith(
-        "top-api01: `nova image-list` shows an ordinary user none of the 3 images that project p-users"
+        "top-api01: `nova image-list` shows an ordinary user none of the 3 images that project atlas"
     )
 
 
@@ -230,7 +229,7 @@ def test_a_list_that_is_none_is_refused(place):
 
 def test_that_there_is_nothing_to_hide_is_told(place):
     place.sql("DELETE FROM image_members")
-    place.sql("DELETE FROM images WHERE owner='p-other' AND is_public=0")
+    place.sql("DELETE FROM images WHERE owner='cms' AND is_public=0")
     assert place.shown(listed("i1", "i2")).words == "2 images; there are none of others to hide"
 
 
