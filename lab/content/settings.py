@@ -201,10 +201,10 @@ def site_manifest(services: Mapping[str, Iterable[str]]) -> str:
         services: tier to its services.
     """
     text = (FILES / "puppet" / "site.pp").read_text()
-    for name, pattern in _NODES.items():
-        titles = ", ".join(f"'{service}'" for service in services.get(name, ()))
+    for name, own in services.items():
+        titles = ", ".join(f"'{service}'" for service in own)
         text += (
-            f"node /{pattern}/ {{\n  service {{ [{titles}]:\n    ensure  => running,\n"
+            f"node /{_NODES[name]}/ {{\n  service {{ [{titles}]:\n    ensure  => running,\n"
             "    require => Exec['update packages'],\n  }\n}\n"
         )
     return text + "node default { }\n"

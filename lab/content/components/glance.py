@@ -15,7 +15,6 @@ BEFORE, AFTER = 22, 29
 SERVICES = ("openstack-glance-api", "openstack-glance-registry")
 USER = ("alice", "atlas")
 """The ordinary user of `/root/openrc-user`, and the project."""
-_MADE = "2013-11-05 08:30:00"
 _PACKAGES = ("openstack-glance", "python-glance")
 _OPENRC = f"""\
 # An ordinary user. The addresses are this controller's own APIs, past the load balancer.
@@ -92,19 +91,19 @@ def _rows() -> str:
     statements: list[str] = []
     for number, (name, owner, public, status) in enumerate(IMAGES, 1):
         deleted = status == "deleted"
-        row = {"created_at": _MADE, "updated_at": _MADE, "deleted": deleted}
+        row = {"created_at": sample.MADE, "updated_at": sample.MADE, "deleted": deleted}
         key = identifier(name)
         formats = {"disk_format": "qcow2", "container_format": "bare", "min_disk": 0, "min_ram": 0, "protected": False}
         facts = {"name": name, "size": number * 13_167_616, "status": status, "is_public": public, "owner": owner}
         checksum = sample.identifier("checksum", name).replace("-", "")
-        when = {"deleted_at": _MADE if deleted else None}
+        when = {"deleted_at": sample.MADE if deleted else None}
         statements += [
             sample.insert("images", id=key, checksum=checksum, **facts, **formats, **row, **when),
             sample.insert("image_locations", image_id=key, value=f"rbd://images/{key}/snap", **row, **when),
             sample.insert("image_properties", image_id=key, name="os", value="LINUX", **row, **when),
         ]
     for name, member in SHARED:
-        facts = {"created_at": _MADE, "updated_at": _MADE, "deleted": False, "status": "accepted"}
+        facts = {"created_at": sample.MADE, "updated_at": sample.MADE, "deleted": False, "status": "accepted"}
         statements.append(
             sample.insert("image_members", image_id=identifier(name), member=member, can_share=False, **facts)
         )
