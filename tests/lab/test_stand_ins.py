@@ -124,7 +124,7 @@ def test_the_preflight_names_each_cause(lab: TestLab, tmp_path: Path) -> None:
             f"{foreign}: it blocks the update to 2013.2.1-1.el6",
         ),
         ("warning", OTHER_TOP, "rpm's lock is held by python3"),
-        ("no-go", INFRA, "the database user cellstep may not read nova, ceilometer, cinder: grant it SELECT"),
+        ("no-go", INFRA, "the database user cellstep may not read nova, cinder: grant it SELECT"),
         ("warning", INFRA, "the database user may not see the replication: grant it REPLICATION CLIENT"),
     }
 
