@@ -116,8 +116,8 @@ def compare(cloud: Cloud, journal: Journal, stage: str, output: Path | None) -> 
     before = [record for record in taken.values() if run is None or record.at < run.started_at]
     after = [record for record in taken.values() if run and run.finished_at and record.at > run.finished_at]
     old, new = (max(records, key=lambda record: record.at, default=None) for records in (before, after))
-    data = [record.data if record else None for record in (old, new)]
-    table = performance.table(*data, cloud.config.measure.slower)
+    was, is_ = (record.data if record else None for record in (old, new))
+    table = performance.table(was, is_, cloud.config.measure.slower)
     folder = reporting.output_folder(cloud.directory, output, reporting.dated("measure"))
     facts: dict[str, Any] = {
         "cloud": cloud.config.name,
