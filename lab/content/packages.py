@@ -12,8 +12,8 @@ FILES = Path(__file__).resolve().parents[1] / "files"
 MACHINE = platform.machine()
 _CODE = "/usr/lib/nova/nova_lab"
 _CONDRESTART = 'if [ "$1" -ge 1 ]; then\n{calls}\nfi'
-# For trials of what a kill in mid-transaction leaves: seconds to wait once the first package of nova is in place.
-_PAUSE = 'if [ -s /etc/lab/yum-pause ]; then sleep "$(cat /etc/lab/yum-pause)" || :; fi'
+# For trials of what a kill in mid-transaction leaves: seconds to wait once a component's code is in place.
+PAUSE = 'if [ -s /etc/lab/yum-pause ]; then sleep "$(cat /etc/lab/yum-pause)" || :; fi'
 _WITHOUT_STAND_IN = ("cert", "network", "objectstore")
 
 
@@ -149,7 +149,7 @@ def nova(release: str, version: str) -> Source:
         packages=(
             Package("openstack-nova", requires=tuple(f"{package.name} = {evr}" for package in subpackages)),
             Package("openstack-nova-common", requires=(f"python-nova = {evr}",), contents=common),
-            Package("python-nova", contents=code, post=_PAUSE),
+            Package("python-nova", contents=code, post=PAUSE),
             *subpackages,
         ),
         installed_on=1_380_000_000 if release == "grizzly" else 1_390_000_000,
