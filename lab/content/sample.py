@@ -9,7 +9,7 @@ from lab.spec import LabSpec
 GUESTS_PER_NODE = 2
 OWNERS = (("alice", "atlas"), ("bob", "atlas"), ("carol", "cms"), ("dave", "cms"), ("erin", "it-services"))
 FLAVORS = {1: ("m1.tiny", 512, 1, 1), 2: ("m1.small", 2048, 1, 20), 3: ("m1.medium", 4096, 2, 40)}
-_IMAGE = "8a4e3c7e-5b0f-4b8e-9a53-0d5d5a0f6a01"
+IMAGE = "8a4e3c7e-5b0f-4b8e-9a53-0d5d5a0f6a01"
 MADE = "2013-11-05 08:30:00"
 _SPACE = uuid.UUID("6f1c2c0e-4d0a-4d3e-9a52-7f3f8a6b2c11")
 
@@ -101,7 +101,7 @@ def _instance_rows(rows: list[Instance], *, top: bool) -> list[str]:
                 **key,
                 user_id=row.user,
                 project_id=row.project,
-                image_ref=_IMAGE,
+                image_ref=IMAGE,
                 launch_index=0,
                 power_state=1 if row.state == "active" else 0,
                 vm_state=row.state,

@@ -118,6 +118,7 @@ def nova_conf(spec: LabSpec, host: HostSpec, passwords: dict[str, str]) -> str:
         "rabbit_userid = nova",
         f"rabbit_password = {passwords['rabbitmq']}",
         f"rabbit_virtual_host = {virtual_host(host.cell)}",
+        *([f"glance_api_servers = {infrastructure(spec, 'top').name}:9292"] if "glance" in spec.components else []),
         "compute_api_class = nova.compute.cells_api.ComputeCellsAPI"
         if top
         else "quota_driver = nova.quota.NoopQuotaDriver",

@@ -94,9 +94,9 @@ class TestLab:
         """A table as it was written."""
         return pd.read_csv(self.cloud / "out" / folder / stage / f"{name}.csv", keep_default_na=False)
 
-    def verify(self, *arguments: str, expect: int) -> dict[str, Any]:
-        """`cellstep verify nova --json`."""
-        said: dict[str, Any] = json.loads(self.cellstep("verify", "nova", "--json", *arguments, expect=expect))
+    def verify(self, *arguments: str, expect: int, stage: str = "nova") -> dict[str, Any]:
+        """`cellstep verify STAGE --json`."""
+        said: dict[str, Any] = json.loads(self.cellstep("verify", stage, "--json", *arguments, expect=expect))
         return said
 
 

@@ -6,7 +6,7 @@ from lab.content import sample
 from lab.content.components import schemas
 from lab.content.components.building import Release, code, daemons, program, settings
 from lab.content.components.component import Component, Front, Secrets
-from lab.content.packages import Content, Package, Source
+from lab.content.packages import PAUSE, Content, Package, Source
 from lab.content.settings import infrastructure, tier
 from lab.spec import HostSpec, LabSpec
 
@@ -42,7 +42,7 @@ def _sources(name: str) -> tuple[Source, ...]:
 
     packages = (
         Package("openstack-ceilometer-common", requires=(f"python-ceilometer = {release.evr}",), contents=common),
-        Package("python-ceilometer", contents=code(release)),
+        Package("python-ceilometer", contents=code(release), post=PAUSE),
         *map(daemon, (*TOP, "compute")),
     )
     return (Source(f"ceilometer-{name}", release.version, "1.el6", packages, installed_on=release.installed_on),)
