@@ -288,6 +288,17 @@ class MonitoringConfig(_Strict):
         return self
 
 
+class ImagesCheckConfig(_Strict):
+    """The lists of images as an ordinary user has them: commands on each top controller, past the fence."""
+
+    environment: Maybe = Field(
+        default="", description="file on each top controller with an ordinary user's credentials, sourced before"
+    )
+    project: Line = Field(description="the id of that user's project")
+    nova: Line = Field(default="nova image-list", description="lists the images through Nova's API")
+    glance: Line = Field(default="glance image-list", description="lists the images through Glance's API")
+
+
 class CheckoutConfig(_Strict):
     """The check-out tests: commands on the first top controller."""
 
@@ -306,7 +317,26 @@ class CheckoutConfig(_Strict):
         default="nova delete {name}", description="deletes the guest {name}"
     )
     services: Line = Field(default="nova service-list", description="lists the services of all cells through RabbitMQ")
+    samples_s: Seconds = Field(
+        default=900, description="seconds to wait for samples of every compute node: longer than the agents' interval"
+    )
     commands: list[CommandOn] = Field(default_factory=list, description="the site's own tests")
+    images: ImagesCheckConfig | None = Field(
+        default=None, description="the lists of images that an ordinary user gets, for the stage glance"
+    )
+
+
+class MeasureConfig(_Strict):
+    """What `cellstep measure` times before a stage and after it, with the environment of the check-out tests."""
+
+    on: Word | None = Field(default=None, description="the node to measure on; the first top controller if left out")
+    calls: dict[Word, Line] = Field(default_factory=dict, description="name to the command that is timed")
+    repeat: Annotated[int, Field(strict=True, ge=1, le=1000)] = Field(
+        default=20, description="how often each is called"
+    )
+    slower: Annotated[float, Field(strict=False, ge=1, le=100)] = Field(
+        default=1.5, description="so many times the median of before is slower"
+    )
 
 
 class PreflightConfig(_Strict):
@@ -335,6 +365,11 @@ class StagingConfig(_Strict):
         default_factory=dict,
         description="component to the command that changes the copy's schema, in place of the release's; {config} is "
         "the file with the copy's address",
+    )
+    live: dict[str, Line] = Field(
+        default_factory=dict,
+        description="component to the command that changes the live schema from there, where the component's stage "
+        "does it before its packages are updated (glance)",
     )
     warn_factor: Factor = Field(default=2, description="a live change that takes so many times as long is told of")
     stop_factor: Factor = Field(default=10, description="one that takes so many times as long is ended")
@@ -405,6 +440,7 @@ class CloudConfig(_Strict):
     preflight: PreflightConfig = Field(default_factory=PreflightConfig, description="thresholds of the preflight")
     monitoring: MonitoringConfig = Field(default_factory=MonitoringConfig, description="restarts and alarms")
     checkout: CheckoutConfig = Field(default_factory=CheckoutConfig, description="the check-out tests")
+    measure: MeasureConfig = Field(default_factory=MeasureConfig, description="how fast the cloud answers and boots")
     reboot_timeout_s: Seconds = Field(default=900, description="seconds a host may take to reboot")
     settle_s: Seconds = Field(default=120, description="seconds to wait until services report and guests come and go")
     stale_after_s: Seconds = Field(default=60, description="a service's heartbeat older than so many seconds is stale")

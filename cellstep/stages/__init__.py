@@ -5,9 +5,14 @@ from collections.abc import Callable
 from cellstep.cloud.load import Cloud
 from cellstep.engine.steps import Runbook
 from cellstep.errors import UsageError
-from cellstep.stages import cinder, nova, nova_backout, preparation
+from cellstep.stages import ceilometer, cinder, glance, nova, nova_backout, preparation
 
-STAGES: dict[str, Callable[[Cloud], Runbook]] = {"cinder": cinder.runbook, "nova": nova.runbook}
+STAGES: dict[str, Callable[[Cloud], Runbook]] = {
+    "ceilometer": ceilometer.runbook,
+    "glance": glance.runbook,
+    "cinder": cinder.runbook,
+    "nova": nova.runbook,
+}
 """Stage name to what makes its runbook for a cloud, in the order of an upgrade.
 
 A new stage is a module here, and a line in this table.

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from cellstep import kept
 from cellstep.baseline import Baseline, windows_of
 from cellstep.cloud.load import Cloud
 from cellstep.cloud.nodes import Node
@@ -93,7 +94,8 @@ class Site:
         component = self.release.components[self.component]
         packages = self.cloud.expected_packages(component.packages)
         schemas = {f"schema {fact.repository_id}": str(component.head(fact)) for fact in component.databases}
-        return {**{f"package {name}": evr for name, evr in sorted(packages.items())}, **schemas}
+        rules = {f"policy {fact.file} {fact.rule}": fact.value for fact in component.policies}
+        return {**{f"package {name}": evr for name, evr in sorted(packages.items())}, **schemas, **rules}
 
     @property
     def with_databases(self) -> Nodes:
@@ -215,9 +217,13 @@ class Site:
         known = {"command": fact.sync, "version": fact.version, "start": fact.start, "head": component.head(fact)}
         if fact.version:
             return known
-        # It has no command that tells: the row in its database does.
+        return {**known, "told_by": self.told_by}  # it has no command that tells: the row in its database does
+
+    @property
+    def told_by(self) -> tuple[str, str, str]:
+        """What tells the version of the component's only schema: its node, its name, its row in `migrate_version`."""
         place = places(self.cloud, self.component)[0]
-        return {**known, "told_by": (place.node.name, place.database, fact.repository_id)}
+        return place.node.name, place.database, place.schema.repository_id
 
     def quota_repair(self, context: Context, _node: Node) -> Mapping[str, Any]:
         """Whether and where the quota usage is repaired."""
@@ -284,6 +290,17 @@ class Site:
                 expected[self._cell_path(cell)] = sorted(set(hosts))
         checks = self.config.checkout
         return {"environment": checks.environment, "services": checks.services, "expected": expected}
+
+    def samples_to_come(self, context: Context, _node: Node) -> Mapping[str, Any]:
+        """The guests of each compute node that ran when the run began, and how long to wait for samples of them."""
+        saved = kept.load(context.output, "instances") or []
+        present = {node.name.partition(".")[0]: node.name for node in context.present() if node.tier == "compute"}
+        guests: dict[str, list[str]] = {}
+        for row in (row for each in saved for row in each["instances"]):
+            host = present.get(str(row["host"] or "").partition(".")[0])
+            if host and row["vm_state"] == "active":
+                guests.setdefault(host, []).append(row["uuid"])
+        return {"database": self.database, "guests": guests, "timeout_s": self.config.checkout.samples_s}
 
     def guests_to_create(self, context: Context, _node: Node) -> Mapping[str, Any]:
         """The site's commands for a guest, and the cells that have a compute node."""

@@ -8,10 +8,12 @@ from cellstep.baseline import Baseline
 from cellstep.engine.context import Context
 from cellstep.engine.steps import Finding
 from cellstep.engine.store import now, seconds_between
+from cellstep.releases.model import Component
 from cellstep.verification import CLIENTS, Answers, component_of, guest_rows, system_rows, tables_of
 from cellstep.wayback import BACKED_OUT, GOING_BACK, Upgrade
 from reports.reasons import UNEXPLAINED
 from tasks import platforms
+from tasks.checkout import Shown
 from tasks.evidence import Evidence
 from tasks.holds import Noted
 
@@ -76,14 +78,25 @@ def resolved(context: Context, results: Mapping[str, Noted]) -> list[Finding]:
     """No package of another component may come with the update: its service would restart on new code."""
     stage = component_of(context.stage)
     strange: dict[tuple[str, str], set[str]] = {}
+    said: dict[str, set[str]] = {}
     for host, noted in results.items():
+        said.setdefault(noted.words, set()).add(host)
         for package, whose in noted.data.items():
             if whose not in {stage, CLIENTS, ""}:
                 strange.setdefault((package, whose), set()).add(host)
     return [
-        Finding(f"{context.cloud.fold(hosts)}: the update brings {package} of {whose}, too", blocking=True)
-        for (package, whose), hosts in strange.items()
+        *(Finding(f"{context.cloud.fold(hosts)}: {words}", False, note=True) for words, hosts in said.items()),
+        *(
+            Finding(f"{context.cloud.fold(hosts)}: the update brings {package} of {whose}, too", blocking=True)
+            for (package, whose), hosts in strange.items()
+        ),
     ]
+
+
+def save_images(context: Context, results: Mapping[str, Evidence]) -> list[Finding]:
+    """Keep the list of images for the comparison afterwards."""
+    _keep_windows(context, results)
+    return _keep(context, "images", [row for evidence in results.values() for row in evidence.images or ()])
 
 
 def save_guests(context: Context, results: Mapping[str, Evidence]) -> list[Finding]:
@@ -93,6 +106,28 @@ def save_guests(context: Context, results: Mapping[str, Evidence]) -> list[Findi
     if instances:
         _keep(context, "instances", instances, [row["host"] for row in instances])
     return _keep(context, "guests", guest_rows(context.nodes, _answers(results)), results)
+
+
+def save_instances(context: Context, results: Mapping[str, Evidence]) -> list[Finding]:
+    """Keep the lists of instances: whose samples must arrive afterwards."""
+    rows = continuity.instance_rows(results)
+    return _keep(context, "instances", rows, [row["host"] for row in rows])
+
+
+def samples_arrive(context: Context, results: Mapping[str, Mapping[str, Sequence[str]]]) -> list[Finding]:
+    """Of every cell with running guests samples must have come; a node without any is reported."""
+    found = []
+    cells = {node.name: node.cell for node in context.nodes}
+    for silent in results.values():
+        lacking: dict[str, list[str]] = {}
+        for host in silent["lacking"]:
+            lacking.setdefault(cells.get(host, ""), []).append(host)
+        whole = {cells.get(host, "") for host in silent["came"]}
+        for cell, hosts in lacking.items():
+            nowhere = bool(cell) and cell not in whole
+            words = f"{cell}: no sample came of any guest on {context.cloud.fold(hosts)}; see the agent's log there"
+            found.append(Finding(words + (", and the collector's" if nowhere else ""), blocking=nowhere))
+    return found
 
 
 def note_disabled(context: Context, results: Mapping[str, Mapping[str, bool]]) -> list[Finding]:
@@ -117,8 +152,11 @@ def _keep(context: Context, name: str, rows: list[Any], nodes: Collection[str] |
 
 def upgraded(context: Context, results: Mapping[str, Evidence]) -> list[Finding]:
     """Controllers must have the release's exact packages, databases its schema version."""
-    controllers = {node.name for node in context.nodes if node.tier in {"top", "cell"}}
-    rpms = _bad(context, results, "rpms", only=controllers)
+    return _upgraded(context, results, {node.name for node in context.nodes if node.tier in {"top", "cell"}})
+
+
+def _upgraded(context: Context, results: Mapping[str, Evidence], nodes: Collection[str]) -> list[Finding]:
+    rpms = _bad(context, results, "rpms", only=nodes)
     found = _findings(
         rpms, "host", lambda row: f"{row['package']} is {row['status']}: {row['installed'] or 'not there'}", True
     )
@@ -134,7 +172,8 @@ def upgraded(context: Context, results: Mapping[str, Evidence]) -> list[Finding]
 
 def upgraded_and_up(context: Context, results: Mapping[str, Evidence]) -> list[Finding]:
     """Both: the exact packages and schema versions, and every service running and reporting."""
-    return [*upgraded(context, results), *services_up(context, results)]
+    present = {node.name for node in context.present()}
+    return [*_upgraded(context, results, present), *services_up(context, results)]
 
 
 def services_up(context: Context, results: Mapping[str, Evidence]) -> list[Finding]:
@@ -149,6 +188,59 @@ def volumes_kept(context: Context, results: Mapping[str, Evidence]) -> list[Find
         return _nothing_saved(context, "volumes")
     bad = _unexplained(_bad(context, results, "volumes"))
     return _findings(bad, "id", lambda row: f"volume “{row['name']}” {_what_differs(row)}", True)
+
+
+def images_kept(context: Context, results: Mapping[str, Evidence]) -> list[Finding]:
+    """No image may be missing, or be another than before, without a reason."""
+    if _baseline(context).images is None:
+        return _nothing_saved(context, "images")
+    bad = _unexplained(_bad(context, results, "images"))
+    return _findings(bad, "id", lambda row: f"image “{row['name']}” {_what_differs(row)}", True)
+
+
+def nothing_shown_too_much(context: Context, results: Mapping[str, Noted]) -> list[Finding]:
+    """An ordinary user's list of images must have none that is another project's and not public."""
+    del context
+    found = []
+    for host, noted in results.items():
+        shown: Shown = noted.data
+        found += [
+            Finding(
+                f"{host}: `{shown.command}` shows an ordinary user of project {shown.project} {text}", blocking=True
+            )
+            for text in shown.wrong[:SHOWN]
+        ]
+        if len(shown.wrong) > SHOWN:
+            found.append(Finding(f"{host}: and {len(shown.wrong) - SHOWN} more", blocking=True))
+        if shown.may_see and not shown.listed:
+            text = f"shows an ordinary user none of the {shown.may_see} images that project {shown.project} may see"
+            found.append(Finding(f"{host}: `{shown.command}` {text}: what it hides cannot be told", blocking=True))
+    return found
+
+
+def policies_found(context: Context, results: Mapping[str, Evidence]) -> list[Finding]:
+    """A rule that is not there is added by the next step; what that cannot mend blocks."""
+    why = {(fact.file, fact.rule): fact.why for fact in _component(context).policies}
+    missing = "; the next step adds it: give it to Puppet, too, or whatever else writes the file"
+    rows: list[dict[Any, Any]] = _bad(context, results, "policies").to_dict("records")
+    return [
+        Finding(
+            f"{row['host']}: {row['file']}: {row['explanation']}"
+            + (f" ({why[row['file'], row['rule']]}){missing}" if row["status"] == "missing" else ""),
+            blocking=row["status"] != "missing",
+        )
+        for row in rows
+    ]
+
+
+def policies_right(context: Context, results: Mapping[str, Evidence]) -> list[Finding]:
+    """Every policy file must have the rules that the release needs."""
+    bad = _bad(context, results, "policies")
+    return _findings(bad, "host", lambda row: f"{row['file']}: {row['explanation'] or row['status']}", True)
+
+
+def _component(context: Context) -> Component:
+    return context.cloud.release.components[component_of(context.stage)]
 
 
 def guests_kept(context: Context, results: Mapping[str, Evidence]) -> list[Finding]:

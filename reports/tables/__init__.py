@@ -15,6 +15,9 @@ from reports.tables import (
     guests,
     hazards,
     hosts,
+    images,
+    performance,
+    policies,
     preflight,
     quarantine,
     quotas,
@@ -39,6 +42,9 @@ TABLES: dict[str, ModuleType] = {
     "backups": backups,
     "rehearsals": rehearsals,
     "darktime": darktime,
+    "images": images,
+    "policies": policies,
+    "performance": performance,
 }
 
 

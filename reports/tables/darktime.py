@@ -47,7 +47,8 @@ def _rows(seen: Mapping[str, Any]) -> list[dict[str, Any]]:
         for span in seen["spans"]
     ]
     if not seen["whole"]:
-        rows.append({**where, "dark_from": "", "dark_until": _time(seen["ended"]), "answer": "", "status": "cut off"})
+        cut = {"dark_from": "", "dark_until": _time(seen["ended"]), "seconds": 0.0, "answer": "", "status": "cut off"}
+        rows.append({**where, **cut})
     return rows or [{**where, "dark_from": "", "dark_until": "", "seconds": 0.0, "answer": "", "status": "served"}]
 
 

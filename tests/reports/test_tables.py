@@ -5,14 +5,19 @@ import datetime as dt
 import pandas as pd
 import pytest
 
+from reports.reasons import Traces
 from reports.tables import (
     TABLES,
     backups,
+    darktime,
     findings,
     frames,
     guests,
     hazards,
     hosts,
+    images,
+    performance,
+    policies,
     preflight,
     quarantine,
     quotas,
@@ -40,6 +45,10 @@ EMPTY = {
     "quarantine": lambda: quarantine.table([], NOW),
     "backups": lambda: backups.table([]),
     "rehearsals": lambda: rehearsals.table([]),
+    "darktime": lambda: darktime.table([]),
+    "images": lambda: images.table(Frame(), Frame()),
+    "policies": lambda: policies.table([]),
+    "performance": lambda: performance.table(None, None, 1.5),
 }
 FULL = {
     "rpms": lambda: rpms.table(Frame([package("h")]), Frame([have("h")]), set()),
@@ -56,6 +65,10 @@ FULL = {
     "quarantine": lambda: quarantine.table([missed("h")], NOW),
     "backups": lambda: backups.table([dumped("h")]),
     "rehearsals": lambda: rehearsals.table([rehearsed("h")]),
+    "darktime": lambda: darktime.table([dark((0.0, 2.5, 503))]),
+    "images": lambda: images.table(Frame([image("i")]), Frame([image("i")])),
+    "policies": lambda: policies.table([ruled("h")]),
+    "performance": lambda: performance.table(measured(list=[0.1]), measured(list=[0.1]), 1.5),
 }
 
 
@@ -99,6 +112,19 @@ def rehearsed(node: str, error: str = "") -> dict[str, object]:
     steps = [{"version": 162 + n, "seconds": 0.5, "written": n, "changed": 1, "deleted": 0} for n in range(2)]
     what = {"start": 161, "end": 163, "seconds": 1.25, "steps": steps, "error": error}
     return {"cell": "top", "place": f"{node}/nova", **what}
+
+
+def dark(*spans: tuple[float, float | None, int], whole: bool = True) -> dict[str, object]:
+    """An API that was looked at for a minute."""
+    rows = [dict(zip(("began", "ended", "status"), span, strict=True)) for span in spans]
+    return {"api": "cinder", "url": "http://x/", "began": 0.0, "ended": 60.0, "whole": whole, "spans": rows}
+
+
+def measured(failed: int = 0, guests: list[float] | None = None, **calls: list[float]) -> dict[str, object]:
+    """Calls with their seconds, and guests."""
+    timed = {name: {"seconds": seconds, "failed": failed, "said": "boom"} for name, seconds in calls.items()}
+    made = None if guests is None else {"seconds": guests, "failed": 0, "said": ""}
+    return {"calls": timed, "guests": made, "rate": None if guests is None else 60.0 / max(guests)}
 
 
 # --- all tables ---
@@ -324,6 +350,109 @@ def test_volume_statuses_and_explanations():
     assert pd.isna(table.loc["c", "after_size_gib"])
 
 
+# --- images ---
+
+
+def image(number: str, **changes: object) -> dict[str, object]:
+    known = {"id": number, "name": "cirros", "status": "active", "is_public": 0, "owner": "p", "size": 10}
+    return {**known, "checksum": "c", "protected": 0, **changes}
+
+
+def touched(number: str, **times: str) -> dict[str, object]:
+    """What Glance's database says of an image, and since when that counts."""
+    made = {"created_at": "2013-11-05T00:00:00Z", "updated_at": "", "deleted_at": "", "deleted": 0}
+    return {"id": number, "status": "active", "owner": "p", **made, **times, "since": "2014-02-24T16:00:00Z"}
+
+
+def test_image_statuses_with_and_without_the_rows_own_times():
+    before = [image("a"), image("b"), image("c"), image("d"), image("e", size=None)]
+    after = [image("a"), image("b", is_public=1), image("d", name=""), image("e", size=0), image("f"), image("g")]
+    late = "2014-02-24T16:00:01Z"
+    traces = Traces(
+        images=[
+            touched("b", updated_at=late),
+            touched("c", deleted_at="2014-02-24T15:59:59Z", deleted=1),
+            touched("d", updated_at="2014-02-24T15:59:59Z"),
+            touched("f", created_at=late),
+        ]
+    )
+    table = images.table(Frame(before), Frame(after), traces).set_index("id")
+    assert table["status"].to_dict() == {
+        "a": "ok",
+        "b": "changed by user",
+        "c": "missing",
+        "d": "changed",
+        "e": "changed",
+        "f": "created by user",
+        "g": "appeared",
+    }
+    assert table.loc["b", ["explained_by", "action", "when"]].tolist() == ["user", "change", late]
+    assert table.loc["c", ["name", "explained_by", "before_status", "after_status"]].tolist() == [
+        *("cirros", "unexplained", "active", "")
+    ]
+    assert table["explanation"].to_dict() == {
+        "a": "",
+        "b": "public 0 -> 1",
+        "c": "in the list before, not in the list now",
+        "d": "name cirros -> none",
+        "e": "size in bytes none -> 0",
+        "f": "not in the list before",
+        "g": "not in the list before",
+    }
+    assert images.table(Frame(), Frame([image("a")]))["status"].tolist() == ["new"]
+
+
+def test_an_image_that_its_user_deleted():
+    traces = Traces(images=[touched("a", deleted_at="2014-02-24T16:00:00Z", deleted=1)])
+    table = images.table(Frame([image("a")]), Frame(), traces)
+    assert table[["status", "action", "when"]].values.tolist() == [
+        ["deleted by user", "delete", "2014-02-24T16:00:00Z"]
+    ]
+    assert findings("images", table).empty
+
+
+# --- policies ---
+
+
+def ruled(host: str, **changes: object) -> dict[str, object]:
+    rule = {"cell": "top", "host": host, "file": "/etc/glance/policy.json", "rule": "r", "expected": '"role:admin"'}
+    return {**rule, "actual": '"role:admin"', "open": False, "fallback": '""', "error": "", **changes}
+
+
+def test_policy_statuses():
+    rows = [
+        ruled("a"),
+        ruled("b", actual='"role:cloud"'),
+        ruled("c", actual='""', open=True),
+        ruled("d", actual=None),
+        ruled("e", actual=None, fallback='"role:admin"'),
+        ruled("f", actual=None, fallback=None),
+        ruled("g", actual=None, error="no JSON"),
+    ]
+    table = policies.table(rows, [{"cell": "top", "host": "h"}])
+    assert statuses(table, "host") == {
+        "a": "ok",
+        "b": "own",
+        "c": "open",
+        "d": "missing",
+        "e": "missing",
+        "f": "missing",
+        "g": "unreadable",
+        "h": "unreachable",
+    }
+    assert table["explanation"].tolist() == [
+        "",
+        "the site's own rule",
+        'r is "": whoever asks passes; write "role:admin"',
+        'there is no r, so that default counts (""): whoever asks counts as one',
+        'there is no r, so that default counts ("role:admin")',
+        "there is no r, and no default",
+        "no JSON",
+        "",
+    ]
+    assert findings("policies", table)["host"].tolist() == ["c", "d", "e", "f", "g", "h"]
+
+
 # --- guests ---
 
 
@@ -483,3 +612,41 @@ def test_hosts_keep_the_order_of_the_steps():
     assert findings("hosts", table)["state"].tolist() == ["unreachable", "not_run"]
     assert table.loc[2, "attempts"] == 2
     assert table.loc[0, ["started_at", "finished_at", "detail"]].tolist() == ["2026-01-31T02:03:04Z", "", ""]
+
+
+# --- dark times ---
+
+
+def test_each_time_without_service_is_a_row_and_one_that_did_not_end_is_not_good():
+    table = darktime.table([dark((1.0, 3.5, 503), (50.0, None, 0))])
+    assert table[["dark_from", "dark_until", "seconds", "answer", "status"]].values.tolist() == [
+        ["1970-01-01T00:00:01+00:00", "1970-01-01T00:00:03+00:00", 2.5, "HTTP 503", "dark"],
+        ["1970-01-01T00:00:50+00:00", "", 10.0, "none", "not back"],
+    ]
+    assert findings("darktime", table)["status"].tolist() == ["not back"]
+
+
+def test_an_api_that_served_all_the_time_has_a_row_too():
+    assert darktime.table([dark()])["status"].tolist() == ["served"]
+    assert darktime.table([dark(whole=False)])["status"].tolist() == ["cut off"]
+
+
+# --- performance ---
+
+
+def test_a_call_is_slower_by_its_median_and_one_that_fails_says_why():
+    table = performance.table(
+        measured(a=[0.1] * 20, b=[0.1, 0.1, 9.0], c=[0.1], guests=[2.0, 3.0]),
+        measured(a=[0.16] * 20, b=[0.1, 0.12, 0.11], d=[0.2], guests=[2.0, 6.0]),
+        1.5,
+    )
+    assert table[["what", "before", "after", "ratio", "status"]].fillna(-1).values.tolist() == [
+        ["a", 100.0, 160.0, 1.6, "slower"],
+        ["b", 100.0, 110.0, 1.1, "ok"],
+        ["c", 100.0, -1, -1, "not after"],
+        [performance.GUESTS, 2500.0, 4000.0, 1.6, "slower"],
+        ["d", -1, 200.0, -1, "not before"],
+        [performance.RATE, 20.0, 10.0, 0.5, "slower"],
+    ]
+    failing = performance.table(measured(a=[0.1]), measured(failed=1, a=[0.1]), 1.5)
+    assert failing[["status", "detail"]].values.tolist() == [["failing", "boom"]]
