@@ -29,6 +29,7 @@ NODE_TABLES = ("rpms", "services", "guests", "policies")
 
 TABLES_OF = {
     "glance": ("rpms", "services", "schemas", "images", "policies"),
+    "horizon": ("rpms", "services"),
     "cinder": ("rpms", "services", "schemas", "volumes"),
     "nova": ("rpms", "services", "schemas", "volumes", "quotas", "guests"),
 }
@@ -69,7 +70,7 @@ class Answers:
 
 def packages_of(cloud: Cloud, component: str, node: Node) -> dict[str, str]:
     """What the stage leaves on the node: package to `[epoch:]version[-release]`."""
-    if node.tier is None:
+    if node.tier is None or _retires(cloud, node):
         return {}
     names = [component, CLIENTS] if node.tier == "compute" and component == "nova" else [component]
     facts = [item for name in names for item in cloud.release.components[name].packages.items()]
@@ -78,7 +79,12 @@ def packages_of(cloud: Cloud, component: str, node: Node) -> dict[str, str]:
 
 def expected_services(cloud: Cloud, component: str, node: Node) -> dict[str, str]:
     """The component's services on the node: service to the name of its heartbeat, or ""."""
-    return cloud.services_on(component, node.tier) if node.tier else {}
+    return cloud.services_on(component, node.tier) if node.tier and not _retires(cloud, node) else {}
+
+
+def _retires(cloud: Cloud, node: Node) -> bool:
+    """Whether it is the old dashboard, which no stage changes."""
+    return cloud.config.dashboard is not None and node.name == cloud.config.dashboard.old
 
 
 def concerns(cloud: Cloud, component: str, node: Node) -> bool:

@@ -4,114 +4,35 @@ Paths marked `LocalPath` are of the machine cellstep runs on, relative to the cl
 cloud's hosts.
 """
 
-import re
-import string
-from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from cellstep.cloud.allowance import Allowance
+from cellstep.cloud.dashboard import DashboardConfig
+from cellstep.cloud.fields import (
+    Count,
+    Factor,
+    Flag,
+    Line,
+    LocalPath,
+    Maybe,
+    Mebibytes,
+    Ratio,
+    RemotePath,
+    Seconds,
+    Share,
+    Strict,
+    admin_socket,
+    environment_name,
+    placeholders,
+    plain_address,
+)
 from cellstep.cloud.nodes import Tier
 from cellstep.releases.model import Evr
 from plugins.inventory.model import Jump, Port, Word
 
 
-def _local(path: Path, info: ValidationInfo) -> Path:
-    """Relative to the cloud's folder, `~` expanded."""
-    directory = (info.context or {}).get("directory", Path())
-    try:
-        return Path(directory, path.expanduser())
-    except RuntimeError as error:  # ~nobody-of-that-name
-        raise ValueError(f"'{path}' has no home folder; write the whole path") from error
-
-
-def _not_blank(text: str) -> str:
-    if not text.strip() or "\0" in text or "\n" in text:
-        raise ValueError("is empty or more than one line; write one line")
-    return text
-
-
-def _blank_or_line(text: str) -> str:
-    return text if text == "" else _not_blank(text)
-
-
-def _remote_path(text: str) -> str:
-    if not text.startswith("/"):
-        raise ValueError(f"'{text[:80]}' is not a whole path; begin with /")
-    return _not_blank(text)
-
-
-def _environment_name(text: str) -> str:
-    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", text):
-        raise ValueError(f"'{text[:80]}' is not the name of an environment variable; write for instance CELLSTEP_MYSQL")
-    return text
-
-
-def _admin_socket(text: str) -> str:
-    if text.startswith("/"):
-        return text
-    host, _, port = text.rpartition(":")
-    if not host or not port.isascii() or not port.isdigit() or not 1 <= int(port[:6]) <= 65535:
-        raise ValueError(f"'{text[:80]}' is no socket; write 127.0.0.1:9999 or a path such as /run/haproxy.sock")
-    return text
-
-
-def _plain_address(text: str) -> str:
-    if text and not re.fullmatch(r"[a-z]+://[^\s'\"]+", text):
-        raise ValueError(f"'{text[:80]}' is no address; write for instance http://repo.example.org/havana/el6")
-    if re.match(r"[a-z]+://[^/]*@", text):
-        raise ValueError("has a user or a password in it, which would stand on a command line; give one without")
-    return text
-
-
-def _placeholders(*names: str) -> AfterValidator:
-    """A command may hold these placeholders and no others; a brace of the shell's own is written twice."""
-
-    def check(text: str) -> str:
-        known = ", ".join(f"{{{name}}}" for name in names)
-        try:
-            used = [name for _, name, _, _ in string.Formatter().parse(text) if name is not None]
-        except ValueError:
-            raise ValueError(f"has a single brace; write {known}, and the shell's own braces twice") from None
-        for name in used:
-            if name not in names:
-                raise ValueError(
-                    f"has the unknown placeholder {{{name[:40]}}}; write {known}, and the shell's own braces twice"
-                )
-        return text
-
-    return AfterValidator(check)
-
-
-def _share(value: object) -> str:
-    if isinstance(value, bool) or not isinstance(value, int | str):
-        raise ValueError(f"'{str(value)[:40]}' is no budget; write a number such as 5, or a share such as 2%")  # noqa: TRY004 - pydantic wants it
-    return str(Allowance.parse(value))
-
-
-LocalPath = Annotated[Path, AfterValidator(_local)]
-Line = Annotated[str, AfterValidator(_not_blank)]
-Maybe = Annotated[
-    str,
-    BeforeValidator(lambda value: "" if value is None else value, json_schema_input_type=str | None),
-    AfterValidator(_blank_or_line),
-]  # "" where the site has none
-RemotePath = Annotated[str, AfterValidator(_remote_path)]
-Seconds = Annotated[float, Field(strict=True, gt=0, le=86400, allow_inf_nan=False)]
-Share = Annotated[str, BeforeValidator(_share, json_schema_input_type=int | str)]
-Count = Annotated[int, Field(strict=True, ge=1, le=10_000)]
-Mebibytes = Annotated[int, Field(strict=True, ge=0, le=10_000_000)]
-Ratio = Annotated[float, Field(gt=0, le=10, allow_inf_nan=False)]
-Factor = Annotated[float, Field(strict=False, ge=1, le=1000, allow_inf_nan=False)]
-Flag = Annotated[bool, Field(strict=True)]
-
-
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class InventoryConfig(_Strict):
+class InventoryConfig(Strict):
     """Where the nodes come from."""
 
     plugin: Literal["cellstep_cells", "SimpleInventory"] = Field(
@@ -133,7 +54,7 @@ class InventoryConfig(_Strict):
         return self
 
 
-class SshConfig(_Strict):
+class SshConfig(Strict):
     """How hosts are reached."""
 
     username: Word | None = Field(
@@ -164,7 +85,7 @@ class SshConfig(_Strict):
     )
 
 
-class DatabasesConfig(_Strict):
+class DatabasesConfig(Strict):
     """How the databases on nodes with the role `database` are reached."""
 
     via: Literal["ssh", "direct"] = Field(default="ssh", description="through the host's SSH connection, or directly")
@@ -173,7 +94,7 @@ class DatabasesConfig(_Strict):
     password_file: LocalPath | None = Field(
         default=None, description="file with the password, readable by its owner alone"
     )
-    password_env: Annotated[str, AfterValidator(_environment_name)] | None = Field(
+    password_env: Annotated[str, AfterValidator(environment_name)] | None = Field(
         default=None, description="environment variable with the password, in place of password_file"
     )
     names: dict[str, Line] = Field(
@@ -193,10 +114,10 @@ class DatabasesConfig(_Strict):
         return self
 
 
-class FenceConfig(_Strict):
+class FenceConfig(Strict):
     """How user requests are blocked: through HAProxy's admin socket on the nodes with the role `loadbalancer`."""
 
-    socket: Annotated[Line, AfterValidator(_admin_socket)] = Field(
+    socket: Annotated[Line, AfterValidator(admin_socket)] = Field(
         default="127.0.0.1:9999",
         description="HAProxy's admin socket: host:port on the balancer, or a Unix path (socat is used then)",
     )
@@ -209,13 +130,13 @@ class FenceConfig(_Strict):
     ] = Field(default={"nova": ["nova-api"]}, description="stage to HAProxy's backends to fence; a list is nova's")
 
 
-class ApisConfig(_Strict):
+class ApisConfig(Strict):
     """Where the APIs are looked at from outside, for the time in which users get no answer."""
 
     watch_from: Word | None = Field(
         default=None, description="a node with curl that users could be at; if left out nothing is measured"
     )
-    urls: dict[Word, Annotated[Line, AfterValidator(_plain_address)]] = Field(
+    urls: dict[Word, Annotated[Line, AfterValidator(plain_address)]] = Field(
         default_factory=dict, description="stage to the address that users have, as that node reaches it"
     )
     every_s: Annotated[float, Field(strict=False, ge=0.2, le=60)] = Field(
@@ -223,7 +144,7 @@ class ApisConfig(_Strict):
     )
 
 
-class PuppetUpdates(_Strict):
+class PuppetUpdates(Strict):
     """The switch of automatic software updating: a key in a file of KEY=value lines."""
 
     file: RemotePath = Field(default="/etc/sysconfig/yum-autoupdate", description="the file, on every node")
@@ -231,7 +152,7 @@ class PuppetUpdates(_Strict):
     off: Line = Field(default="false", description="the value that switches updating off")
 
 
-class PuppetConfig(_Strict):
+class PuppetConfig(Strict):
     """How Puppet is run and held."""
 
     run: Line = Field(
@@ -243,14 +164,14 @@ class PuppetConfig(_Strict):
     )
 
 
-class CommandOn(_Strict):
+class CommandOn(Strict):
     """A site's own command, and where it is run."""
 
     on: Line = Field(description="node, group or range, as --limit takes it")
     command: Line = Field(description="the command")
 
 
-class Promotion(_Strict):
+class Promotion(Strict):
     """The site's command that moves the repository from QA to master."""
 
     on: Line = Field(description="the node to run it on")
@@ -259,11 +180,11 @@ class Promotion(_Strict):
     undo: Maybe = Field(default="", description="command that moves it back, for a back-out")
 
 
-class RepositoryConfig(_Strict):
+class RepositoryConfig(Strict):
     """The package repository of the release to upgrade to."""
 
     name: Word = Field(description="its id, as `yum repolist` prints it")
-    baseurl: Annotated[Maybe, AfterValidator(_plain_address)] = Field(
+    baseurl: Annotated[Maybe, AfterValidator(plain_address)] = Field(
         default="", description="its address on the nodes before it is promoted, for the preflight; no password in it"
     )
     gpgcheck: Flag = Field(
@@ -272,7 +193,7 @@ class RepositoryConfig(_Strict):
     promote: Promotion = Field(description="how it is moved from QA to master")
 
 
-class MonitoringConfig(_Strict):
+class MonitoringConfig(Strict):
     """What restarts services and raises alarms, and how it is kept from doing so."""
 
     kind: Literal["monit", "none"] = Field(default="none", description="what restarts stopped services on the nodes")
@@ -288,7 +209,7 @@ class MonitoringConfig(_Strict):
         return self
 
 
-class ImagesCheckConfig(_Strict):
+class ImagesCheckConfig(Strict):
     """The lists of images as an ordinary user has them: commands on each top controller, past the fence."""
 
     environment: Maybe = Field(
@@ -299,21 +220,21 @@ class ImagesCheckConfig(_Strict):
     glance: Line = Field(default="glance image-list", description="lists the images through Glance's API")
 
 
-class CheckoutConfig(_Strict):
+class CheckoutConfig(Strict):
     """The check-out tests: commands on the first top controller."""
 
     environment: Maybe = Field(default="", description="file there with the credentials, sourced before the commands")
-    cell_path: Annotated[Line, _placeholders("cell")] = Field(
+    cell_path: Annotated[Line, placeholders("cell")] = Field(
         default="api!{cell}", description="nova's path of a child cell; {cell} is its name"
     )
-    create: Annotated[Line, _placeholders("name", "cell_path")] = Field(
+    create: Annotated[Line, placeholders("name", "cell_path")] = Field(
         default="nova boot --flavor m1.tiny --image cirros --hint target_cell='{cell_path}' {name}",
         description="makes the guest {name} in the cell {cell_path}",
     )
-    show: Annotated[Line, _placeholders("name")] = Field(
+    show: Annotated[Line, placeholders("name")] = Field(
         default="nova show {name}", description="shows the guest {name}"
     )
-    delete: Annotated[Line, _placeholders("name")] = Field(
+    delete: Annotated[Line, placeholders("name")] = Field(
         default="nova delete {name}", description="deletes the guest {name}"
     )
     services: Line = Field(default="nova service-list", description="lists the services of all cells through RabbitMQ")
@@ -326,7 +247,7 @@ class CheckoutConfig(_Strict):
     )
 
 
-class MeasureConfig(_Strict):
+class MeasureConfig(Strict):
     """What `cellstep measure` times before a stage and after it, with the environment of the check-out tests."""
 
     on: Word | None = Field(default=None, description="the node to measure on; the first top controller if left out")
@@ -339,7 +260,7 @@ class MeasureConfig(_Strict):
     )
 
 
-class PreflightConfig(_Strict):
+class PreflightConfig(Strict):
     """From when on the preflight, days ahead, minds something."""
 
     clock_s: Seconds = Field(default=2, description="seconds that a node's clock may be off")
@@ -352,7 +273,7 @@ class PreflightConfig(_Strict):
     replica_lag_s: Seconds = Field(default=60, description="seconds that a replica may be behind")
 
 
-class StagingConfig(_Strict):
+class StagingConfig(Strict):
     """Where dumps are restored to prove them, and schema changes are rehearsed."""
 
     on: Word | None = Field(
@@ -361,7 +282,7 @@ class StagingConfig(_Strict):
         "proven on its own database node, and nothing is rehearsed",
     )
     folder: RemotePath = Field(default="/var/lib/cellstep/staging", description="folder there for scratch servers")
-    commands: dict[str, Annotated[Line, _placeholders("config")]] = Field(
+    commands: dict[str, Annotated[Line, placeholders("config")]] = Field(
         default_factory=dict,
         description="component to the command that changes the copy's schema, in place of the release's; {config} is "
         "the file with the copy's address",
@@ -381,14 +302,14 @@ class StagingConfig(_Strict):
         return self
 
 
-class DrainConfig(_Strict):
+class DrainConfig(Strict):
     """How long to wait until no instance has a task state and the queues are empty."""
 
     timeout_s: Seconds = Field(default=600, description="seconds to wait")
     accept_stuck: Flag = Field(default=False, description="go on after that time all the same; what is stuck is listed")
 
 
-class BudgetsConfig(_Strict):
+class BudgetsConfig(Strict):
     """How many compute nodes a run may lose before it stops: numbers, or shares (rounded up)."""
 
     failed: Share = Field(default="2%", description="compute nodes that fail, in all")
@@ -397,7 +318,7 @@ class BudgetsConfig(_Strict):
     unreachable_per_cell: Share = Field(default="20%", description="compute nodes that are not reached, in one cell")
 
 
-class PaceConfig(_Strict):
+class PaceConfig(Strict):
     """How fast a step goes to its nodes."""
 
     canary: Count = Field(default=1, description="nodes that go first, alone; never fewer at once")
@@ -409,7 +330,7 @@ class PaceConfig(_Strict):
     )
 
 
-class CloudConfig(_Strict):
+class CloudConfig(Strict):
     """cloud.yaml: how one cloud is reached and upgraded."""
 
     name: Word = Field(description="what the cloud is called in reports")
@@ -441,6 +362,7 @@ class CloudConfig(_Strict):
     monitoring: MonitoringConfig = Field(default_factory=MonitoringConfig, description="restarts and alarms")
     checkout: CheckoutConfig = Field(default_factory=CheckoutConfig, description="the check-out tests")
     measure: MeasureConfig = Field(default_factory=MeasureConfig, description="how fast the cloud answers and boots")
+    dashboard: DashboardConfig | None = Field(default=None, description="the dashboard; no stage horizon if left out")
     reboot_timeout_s: Seconds = Field(default=900, description="seconds a host may take to reboot")
     settle_s: Seconds = Field(default=120, description="seconds to wait until services report and guests come and go")
     stale_after_s: Seconds = Field(default=60, description="a service's heartbeat older than so many seconds is stale")
