@@ -15,8 +15,8 @@ class Customisation(Strict):
 
     path: RemotePath = Field(description="the file, on the old machine and on the new one")
     how: Literal["copy", "replace", "patch", "command", "leave"] = Field(
-        description="copy: as it is, where the release's own file is the same as before; replace: even where not; patch:"
-        " by a diff; command: by the site's command; leave: not repeated"
+        description="copy: as it is, where the release's own file is the same as before; replace: even where not;"
+        " patch: by a diff; command: by the site's command; leave: not repeated"
     )
     what: Line = Field(description="what it is for, in words")
     patch: LocalPath | None = Field(default=None, description="with how: patch, the diff, for `patch -p1 -d /`")
