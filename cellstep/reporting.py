@@ -67,6 +67,13 @@ def darktime_table(seen: Iterable[Mapping[str, Any]]) -> "pd.DataFrame":
     return darktime.table(seen)
 
 
+def dashboard_table(measured: Mapping[str, Mapping[str, Any]]) -> "pd.DataFrame":
+    """The table `dashboard` from the journal's records."""
+    from reports.tables import dashboard  # noqa: PLC0415 - brings pandas
+
+    return dashboard.table(measured)
+
+
 def verdicts(tables: "Mapping[str, pd.DataFrame]") -> dict[str, dict[str, int]]:
     """Rows by status of each table, the compliant statuses last."""
     from reports.tables import TABLES  # noqa: PLC0415 - brings pandas

@@ -22,7 +22,7 @@ def lacking() -> str:
     try:
         importlib.import_module("playwright.sync_api")
     except ImportError:
-        return "playwright is not installed here: `pip install cellstep[browser]`"
+        return "playwright is not installed here: install cellstep[browser]"
     return "" if program() else f"no browser here: install one of {', '.join(PROGRAMS)}"
 
 

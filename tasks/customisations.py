@@ -166,21 +166,11 @@ def reapply(task: Task, *, old: str, packages: Sequence[str], wishes: Sequence[W
     patches = [(wish, _patched(task, wish)) for wish in due if wish.how == "patch"]
     commands = [wish for wish in due if wish.how == "command"]
     refused = [*copies.refused, *(said for _, said in patches if said not in {"done", "due"})]
+    if refused and task.is_dry_run():  # a patch fits nothing while nothing is installed
+        return changed(task, f"would re-apply {', '.join(wish.path for wish in due)}; now: {'; '.join(refused)}")
     if refused:
         raise Refused("; ".join(refused))
-    todo: list[str] = []
-    for wish in copies.due:
-        todo.append(wish.path)
-        if not task.is_dry_run():
-            copies.bring(wish)
-    for wish, said in patches:
-        if said == "due":
-            todo.append(wish.path)
-            _apply(task, wish)
-    for wish in commands:
-        if sh(task, wish.done, what=f"done, of {wish.path}", ok=None).exit_status:
-            todo.append(wish.path)
-            _run(task, wish)
+    todo = [*copies.bring(), *_apply(task, [wish for wish, said in patches if said == "due"]), *_run(task, commands)]
     words = f"{len(wishes) - len(due)} left" if len(due) < len(wishes) else ""
     if not todo:
         return skipped(task, f"all there already{f', {words}' if words else ''}")
@@ -224,20 +214,25 @@ class _Copies:
             )
         return ""
 
-    def bring(self, wish: Wish) -> None:
-        """Copy one file, with its mode and owner."""
-        path, file = shlex.quote(wish.path), self._there[wish.path]
-        body = b64decode(self.old.ask(f"base64 -- {path}", f"reading {wish.path}"))
+    def bring(self) -> list[str]:
+        """Copy the files that are due, each with its mode and owner; returns their paths."""
+        if not self.task.is_dry_run():
+            for wish in self.due:
+                self._bring(wish.path, self._there[wish.path])
+        return [wish.path for wish in self.due]
+
+    def _bring(self, name: str, file: File) -> None:
+        path, folder = shlex.quote(name), shlex.quote(name.rpartition("/")[0] or "/")
+        body = b64decode(self.old.ask(f"base64 -- {path}", f"reading {name}"))
         if hashlib.sha256(body).hexdigest() != file.digest:
-            raise Refused(f"{wish.path} changed on {self.old.name} while it was read; resume does it again")
-        folder = shlex.quote(wish.path.rpartition("/")[0] or "/")
+            raise Refused(f"{name} changed on {self.old.name} while it was read; resume does it again")
         script = (
             f"set -e; umask 077; [ -d {folder} ] || (umask 022; mkdir -p {folder})\n"
             f"base64 -d > {path}.cellstep\n"
             f"chown {file.owner}:{file.group} {path}.cellstep; chmod {file.mode} {path}.cellstep\n"
             f"mv -f {path}.cellstep {path}; if command -v restorecon > /dev/null; then restorecon {path}; fi"
         )
-        change(self.task, script, what=f"writing {wish.path}", stdin=b64encode(body).decode())
+        change(self.task, script, what=f"writing {name}", stdin=b64encode(body).decode())
 
 
 _PATCH = "patch -p1 -d / -s -f --no-backup-if-mismatch -r -"
@@ -262,13 +257,16 @@ def _patch_of(wish: Wish) -> str:
         raise Refused(f"{wish.path} ({wish.what}): {wish.patch} cannot be read: {error}") from None
 
 
-def _apply(task: Task, wish: Wish) -> None:
-    if not task.is_dry_run():
+def _apply(task: Task, wishes: Sequence[Wish]) -> list[str]:
+    for wish in () if task.is_dry_run() else wishes:
         change(task, f"{_PATCH} -N", what=f"patching {wish.path}", stdin=_patch_of(wish))
+    return [wish.path for wish in wishes]
 
 
-def _run(task: Task, wish: Wish) -> None:
-    if not task.is_dry_run():
+def _run(task: Task, wishes: Sequence[Wish]) -> list[str]:
+    due = [wish for wish in wishes if sh(task, wish.done, what=f"done, of {wish.path}", ok=None).exit_status]
+    for wish in () if task.is_dry_run() else due:
         change(task, wish.command, what=f"command, of {wish.path}", timeout=300)
         if sh(task, wish.done, ok=None).exit_status:
             raise Refused(f"{wish.path} ({wish.what}): the command ended well, and `done` says that it is not done")
+    return [wish.path for wish in due]

@@ -54,8 +54,8 @@ class Step:
 
     Attributes:
         title: the operators' words; unique in its runbook, and the key in the journal.
-        kind: do, hold (places one), lift (puts it back), settle (lets it stay), save (keeps what it sees), gate (judges,
-            may stop the run).
+        kind: do, hold (places one), lift (puts it back), settle (lets it stay), save (keeps what it sees), gate
+            (judges, may stop the run).
         does: the Nornir task that is run on each node, or the hold that is placed or lifted.
         on: the nodes.
         arguments: constant arguments of the task.
