@@ -235,7 +235,8 @@ class _Copies:
         change(self.task, script, what=f"writing {name}", stdin=b64encode(body).decode())
 
 
-_PATCH = "patch -p1 -d / -s -f --no-backup-if-mismatch -r -"
+# Without fuzz: with it, a patch goes into a file that has nothing of what it is about.
+_PATCH = "patch -p1 -d / -s -f -F 0 --no-backup-if-mismatch -r -"
 
 
 def _patched(task: Task, wish: Wish) -> str:

@@ -43,7 +43,7 @@ class Dashboard:
 
     def __init__(self, **status):
         self.guests, self.sessions, self.requests = Guests(**status), Sessions(), 0
-        self.fails = lambda n: False
+        self.fails = lambda _: False
         self.users = {"opérateur": "a&b=c d'\"$(id)"}
 
         def fault():
