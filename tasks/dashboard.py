@@ -22,6 +22,7 @@ from tasks.shell import change, sh
 LOG_IN, GUESTS, LOG_OUT = "/auth/login/", "/project/instances/", "/auth/logout/"
 PATIENCE_S = 30
 ASK_EVERY_S = 1.0
+TRIES = 3
 RUNS, RESTS = "active", "shutoff"
 """A guest's status in the table of guests, in lower case."""
 
@@ -155,20 +156,24 @@ class Session:
 
 
 def form_at(task: Task, base: str) -> dict[str, str]:
-    """The hidden fields of the log-in page, but the session's token.
+    """The hidden fields of the log-in page, but the session's token; none where it answers with errors of its own.
 
     Raises:
-        Refused: there is no log-in page.
+        Refused: there is another page in its place.
     """
     folder = _folder(task)
     try:
-        page = Session(task, base, folder).get(LOG_IN)
+        session = Session(task, base, folder)
+        for _ in range(TRIES):
+            page = session.get(LOG_IN)
+            fields = form_of(page.text) if page.status == 200 else None
+            if fields is not None:
+                return {name: value for name, value in fields.items() if name != "csrfmiddlewaretoken"}
     finally:
         _remove(task, folder)
-    fields = form_of(page.text)
-    if page.status != 200 or fields is None:
+    if page.status and page.status < 500:
         raise Refused(f"{base}{LOG_IN} has no log-in form ({_answer(page)}); see dashboard.url in cloud.yaml")
-    return {name: value for name, value in fields.items() if name != "csrfmiddlewaretoken"}
+    return {}
 
 
 def _folder(task: Task) -> str:

@@ -50,8 +50,8 @@ class Dashboard:
             self.requests += 1
             return self.fails(self.requests)
 
-        site = pages.Site("/dashboard", "OpenStack Dashboard", self.users, self.sessions, self.guests, fault)
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), pages.handler_of(site))
+        self.site = pages.Site("/dashboard", "OpenStack Dashboard", self.users, self.sessions, self.guests, fault)
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), pages.handler_of(self.site))
         self.base = f"http://127.0.0.1:{self.server.server_port}/dashboard"
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
 
