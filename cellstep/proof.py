@@ -17,6 +17,7 @@ from cellstep.engine.run import Interrupted
 from cellstep.engine.store import now
 from cellstep.errors import UsageError
 from cellstep.stages import runbook_of
+from cellstep.stages.arguments import DARK
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -53,7 +54,7 @@ def of_run(context: Context, dispatcher: Dispatcher) -> Report:
     Raises:
         Interrupted: the dispatcher was told to stop.
     """
-    wanted = verification.NODE_TABLES if context.options.limit else verification.TABLES
+    wanted = _tables(context.stage, limited=bool(context.options.limit))
     asked = [node for node in context.witnesses() if node.name not in context.left_out]
     windows = windows_of(context.cloud, context.journal, context.stage, context.output)
     answers = verification.ask(dispatcher, context.cloud, context.stage, asked, wanted, windows)
@@ -101,7 +102,7 @@ def verify(
     nodes = tuple(select(cloud, limit)) if limit else cloud.nodes
     last = journal.last_run(stage, whole=True) if not tables else None
     # What is not a node's own (volumes, quota usage) is left out where only some nodes are meant.
-    wanted = tuple(tables) or (verification.NODE_TABLES if limit else verification.TABLES)
+    wanted = tuple(tables) or _tables(stage, limited=bool(limit))
     asked = with_databases(cloud, nodes, top=not set(wanted) <= set(verification.NODE_TABLES))
     folder = reporting.output_folder(cloud.directory, output, reporting.dated("verify"))
     windows = windows_of(cloud, journal, stage, folder)
@@ -109,6 +110,12 @@ def verify(
         answers = verification.ask(dispatcher, cloud, stage, asked, wanted, windows)
     run = last.id if last else ""
     return _write(_About(cloud, stage, folder, run), nodes, answers, journal, wanted, journal.quarantined())
+
+
+def _tables(stage: str, *, limited: bool) -> tuple[str, ...]:
+    """The stage's tables; on some nodes those that are about single nodes."""
+    whole = verification.tables_for(stage)
+    return tuple(name for name in verification.NODE_TABLES if name in whole) if limited else whole
 
 
 def overridden(journal: Journal, run: str) -> list[str]:
@@ -170,10 +177,13 @@ def _write(
     whole = not set(wanted) - tables.keys() and any(len(frame) for frame in tables.values())
     compliant = whole and not answers.silent and reporting.compliant(tables)
     mine: dict[str, dict[str, Any]] = {}
-    if set(wanted) >= set(verification.NODE_TABLES):
+    if set(wanted) >= set(_tables(stage, limited=True)):
         mine = _of_stage(quarantined, stage, nodes)
         tables["quarantine"] = reporting.quarantine_table(mine.values(), now())
         tables["hosts"] = reporting.hosts_table(journal.hosts(run) if run else [])
+    seen = journal.records(DARK, verification.component_of(stage), run) if run else {}
+    if seen:
+        tables["darktime"] = reporting.darktime_table(record.data for record in seen.values())
     past = overridden(journal, run)
     folder = _files(about, tables, past)
     held = journal.all_open_holds()

@@ -60,6 +60,13 @@ def quarantine_table(rows: Iterable[Mapping[str, Any]], now: str) -> "pd.DataFra
     )
 
 
+def darktime_table(seen: Iterable[Mapping[str, Any]]) -> "pd.DataFrame":
+    """The table `darktime` from the journal's records."""
+    from reports.tables import darktime  # noqa: PLC0415 - brings pandas
+
+    return darktime.table(seen)
+
+
 def verdicts(tables: "Mapping[str, pd.DataFrame]") -> dict[str, dict[str, int]]:
     """Rows by status of each table, the compliant statuses last."""
     from reports.tables import TABLES  # noqa: PLC0415 - brings pandas

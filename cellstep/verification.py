@@ -10,6 +10,7 @@ from cellstep import continuity
 from cellstep.check.gates import Checks
 from cellstep.cloud.load import Cloud
 from cellstep.cloud.nodes import Node
+from cellstep.cloud.places import places
 from cellstep.engine.dispatch import Dispatcher
 from reports.reasons import Traces, by_key, short
 from tasks.evidence import Evidence, Patience, Wanted, gather
@@ -25,6 +26,11 @@ TABLES = ("rpms", "services", "schemas", "volumes", "quotas", "guests")
 NODE_TABLES = ("rpms", "services", "guests")
 """Those that are about single nodes: with `--limit` the others say nothing."""
 
+TABLES_OF = {"nova": TABLES, "cinder": ("rpms", "services", "schemas", "volumes")}
+"""The tables of a stage, where they are others than `USUAL`."""
+
+USUAL = ("rpms", "services", "schemas")
+
 CLIENTS = "clients"
 """The component that is updated with every stage on the compute nodes (the seed's pass with mcollective)."""
 
@@ -36,6 +42,11 @@ BACKOUT = "-backout"
 def component_of(stage: str) -> str:
     """The component of a stage, of the one that goes back from it, or of one that prepares it."""
     return stage.partition("-")[0]
+
+
+def tables_for(stage: str) -> tuple[str, ...]:
+    """The tables that say whether a stage went well."""
+    return TABLES_OF.get(component_of(stage), USUAL)
 
 
 @dataclass
@@ -55,7 +66,7 @@ def packages_of(cloud: Cloud, component: str, node: Node) -> dict[str, str]:
     """What the stage leaves on the node: package to `[epoch:]version[-release]`."""
     if node.tier is None:
         return {}
-    names = [component, CLIENTS] if node.tier == "compute" else [component]
+    names = [component, CLIENTS] if node.tier == "compute" and component == "nova" else [component]
     facts = [item for name in names for item in cloud.release.components[name].packages.items()]
     return {package: fact.evr for package, fact in facts if node.tier in fact.tiers}
 
@@ -74,6 +85,21 @@ def expected_heartbeats(cloud: Cloud, component: str, nodes: Iterable[Node], cel
         for binary in expected_services(cloud, component, node).values()
         if binary
     ]
+
+
+def homes(cloud: Cloud, component: str) -> set[str]:
+    """The nodes with a database of the component."""
+    return {place.node.name for place in places(cloud, component)} if has_database(cloud, component) else set()
+
+
+def has_database(cloud: Cloud, component: str) -> bool:
+    """Whether the component has one at all."""
+    return bool(cloud.release.components[component].databases)
+
+
+def reports(cloud: Cloud, component: str) -> bool:
+    """Whether a service of the component reports to its database."""
+    return any(fact.binary for fact in cloud.release.components[component].services)
 
 
 def wanted(
@@ -96,6 +122,7 @@ def wanted(
     """
     database = cloud.database(component)
     stores = "database" in node.roles
+    mine = stores and node.name in homes(cloud, component)
     top = stores and node.cell == "top"
     facts = node.tier is not None and not {"rpms", "services"}.isdisjoint(tables)
     facts = facts or (node.tier == "compute" and "guests" in tables)
@@ -105,10 +132,10 @@ def wanted(
     since = (windows or {}).get(node.name, "") if explained else ""
     return Wanted(
         facts=tuple(expected_services(cloud, component, node)) if facts else None,
-        heartbeats=database if stores and "services" in tables else "",
-        patience=patience if stores and "services" in tables else None,
+        heartbeats=database if mine and reports(cloud, component) and "services" in tables else "",
+        patience=patience if mine and "services" in tables else None,
         heads=tuple((cloud.database(component), schema.repository_id) for schema in schemas)
-        if stores and "heads" in tables
+        if mine and "heads" in tables
         else (),
         volumes=cloud.database("cinder") if stores and volumes else "",
         quotas=database if top and "quotas" in tables else "",
@@ -122,7 +149,7 @@ def wanted(
 
 def _schema(cloud: Cloud, component: str, node: Node) -> Mapping[str, Any] | None:
     """What the component's database on a node is asked; None where it has none."""
-    if not cloud.release.components[component].databases:
+    if not has_database(cloud, component):
         return None
     checks = Checks(cloud, component)
     return checks.asking(node, {}, quiet=False) if node.name in checks.places else None

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from nornir.core.inventory import Host
 from nornir.core.task import Result, Task
 
 from plugins.connections.mysql import Mysql
@@ -51,10 +52,14 @@ class Pace:
 
 def mysql(task: Task) -> Mysql:
     """The connection to the MySQL server on the task's node, through its SSH connection where the site says so."""
-    options = task.host.get_connection_parameters("cellstep_mysql")
+    return _mysql_of(task, task.host)
+
+
+def _mysql_of(task: Task, host: Host) -> Mysql:
+    options = host.get_connection_parameters("cellstep_mysql")
     if (options.extras or {}).get("via") == "ssh":
-        task.host.get_connection("cellstep_ssh", task.nornir.config)
-    connection: Mysql = task.host.get_connection("cellstep_mysql", task.nornir.config)
+        host.get_connection("cellstep_ssh", task.nornir.config)
+    connection: Mysql = host.get_connection("cellstep_mysql", task.nornir.config)
     return connection
 
 
@@ -83,8 +88,22 @@ def wait_for_tasks(task: Task, *, database: str, timeout_s: float, accept_stuck:
     raise Refused(f"{len(rows)} instances still have a task state after {timeout_s:.0f} s: {stuck}{more}; settle them")
 
 
-def schema_version(task: Task, version: str) -> int:
-    """The version that the component's own command tells (`nova-manage db version`)."""
+PEERS = "peers"
+"""In a host's data: all hosts by name, also those that the step is not for."""
+Told = tuple[str, str, str]
+"""What tells a schema's version where no command does: the database's node, its name, its row in migrate_version."""
+
+
+def schema_version(task: Task, version: str, told_by: Told | None = None) -> int:
+    """The version that the component's own command tells (`nova-manage db version`), or the database itself."""
+    if told_by is not None:
+        node, database, repository = told_by
+        rows = _mysql_of(task, task.host.data[PEERS][node]).query(
+            "SELECT version FROM migrate_version WHERE repository_id=%s", (repository,), database=database
+        )
+        if not rows:
+            raise Refused(f"{node}/{database} has no version of {repository} in its table migrate_version")
+        return int(rows[0]["version"])
     lines = sh(task, version, timeout=120).stdout.split()
     if not lines or not lines[-1].isdigit():
         raise Refused(f"`{version}` printed no version: {' '.join(lines) or 'nothing'}")
@@ -102,6 +121,7 @@ def sync(  # noqa: PLR0913 - a runbook gives each by its name
     forecast_s: float | None = None,
     warn_factor: float = 2.0,
     stop_factor: float = 10.0,
+    told_by: Told | None = None,
 ) -> Result:
     """Bring a database to the release's schema with the component's own command, from a known version only.
 
@@ -115,6 +135,7 @@ def sync(  # noqa: PLR0913 - a runbook gives each by its name
         forecast_s: seconds that it took when it was rehearsed; None: that is not known, and `SYNC_TIMEOUT_S` holds.
         warn_factor: the operator is told when it takes so many times as long.
         stop_factor: it is ended when it takes so many times as long, but never before `SHORTEST_S`.
+        told_by: what tells the version where `version` is "".
 
     Raises:
         Refused: the database is at a version from which the release does not start (a migration stopped part-way, say);
@@ -124,7 +145,7 @@ def sync(  # noqa: PLR0913 - a runbook gives each by its name
     pace = None if forecast_s is None else Pace(forecast_s, warn_factor, stop_factor)
     limit = pace.limit_s if pace else SYNC_TIMEOUT_S
     before = earlier(task, "sync", timeout=limit)
-    at = schema_version(task, version)
+    at = schema_version(task, version, told_by)
     if at == head and before is not None and before.exit_status == 0:
         return changed(task, f"brought to version {head} by the try before, of which the end was not known")
     if at == head:
@@ -138,17 +159,19 @@ def sync(  # noqa: PLR0913 - a runbook gives each by its name
         with _told_when_late(task, command, pace):
             detached(task, command, name="sync", timeout=limit)
     except (CommandFailed, CutOff) as error:
-        raise Refused(f"{error}; {_standing(task, version, at, head, stops, str(error))}") from error
-    now = schema_version(task, version)
+        raise Refused(f"{error}; {_standing(task, version, told_by, at, head, stops, str(error))}") from error
+    now = schema_version(task, version, told_by)
     if now != head:
         raise Refused(f"`{command}` ended well at version {now}, not {head}: {advice(now, stops)}")
     return changed(task, f"schema version {at} to {head}")
 
 
-def _standing(task: Task, version: str, start: int, head: int, stops: Sequence[Stop], said: str) -> str:
+def _standing(
+    task: Task, version: str, told_by: Told | None, start: int, head: int, stops: Sequence[Stop], said: str
+) -> str:
     """At which version a schema change stands that did not end well, and what to do."""
     try:
-        now = schema_version(task, version)
+        now = schema_version(task, version, told_by)
     except (CommandFailed, Refused) as error:
         return f"at which version the schema is, cannot be told ({error}): {advice(None, stops)}"
     if now == head:

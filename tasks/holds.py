@@ -43,7 +43,7 @@ class Noted:
     data: Any
 
 
-def skipped(task: Any, why: str) -> Result:
+def skipped(task: Any, why: str | Noted) -> Result:
     """A result for a node on which there was nothing to do."""
     return Result(host=task.host, result=why, changed=False, skipped=True)
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from nornir.core.task import Result, Task
 
 from tasks.errors import CommandFailed, Refused
-from tasks.holds import changed, skipped
+from tasks.holds import Noted, changed, skipped, unchanged
 from tasks.jobs import detached, earlier
 from tasks.shell import change, sh
 
@@ -100,6 +100,58 @@ def download(task: Task, *, expected: Mapping[str, str], kernel: bool = False) -
         if _pending(task, expected) != pending:
             raise Refused("packages changed while they were only to be downloaded; compare with /var/log/yum.log")
     return changed(task, f"downloaded {len(pending)} packages" + (" and the kernel" if kernel else ""))
+
+
+def resolve(task: Task, *, expected: Mapping[str, str], owners: Mapping[str, str]) -> Result:
+    """See what the update would bring: yum works it out, is told no, and nothing is changed.
+
+    Args:
+        task: the Nornir task.
+        expected: package name to `[epoch:]version[-release]`.
+        owners: package name to the component that has it.
+
+    Returns:
+        A `Noted` whose data is package name to its component of all that comes, "" for what is no component's.
+
+    Raises:
+        CommandFailed: the update cannot be worked out: a dependency that nothing has, say.
+        Refused: yum would not update one of the packages.
+    """
+    pending = _pending(task, expected)
+    if not pending:
+        return unchanged(task, Noted("all up to date", {}))
+    if task.is_dry_run():  # the repository of the stage is not placed then; `cellstep preflight` has one for a moment
+        return unchanged(task, Noted(f"would work out the update of {len(pending)} packages", {}))
+    command = f"printf 'N\n' | yum update {_arguments(pending, kernel=False)} 2>&1"
+    said = sh(task, command, what="working out the update", timeout=UPDATE_TIMEOUT_S, ok=None)
+    comes = transaction(said.stdout)
+    if not comes:
+        raise CommandFailed("working out the update", said)
+    if missing := sorted(pending.keys() - comes.keys()):
+        raise Refused(f"yum would not update {', '.join(missing)}: is the version in the repository, is it excluded?")
+    more = [f"{name} {comes[name]}" for name in sorted(comes.keys() - pending.keys())]
+    words = f"{len(pending)} packages" + (f", and with them {', '.join(more)}" if more else ", nothing else")
+    return unchanged(task, Noted(words, {name: owners.get(name, "") for name in comes}))
+
+
+def transaction(said: str) -> dict[str, str]:
+    """Package name to version of all that yum (or dnf) says it would install or update."""
+    found: dict[str, str] = {}
+    words: list[str] = []
+    table = said.partition("Dependencies resolved")[2] or said.partition("Dependencies Resolved")[2]
+    for line in table.partition("Transaction Summary")[0].splitlines():
+        if not line.startswith(" ") or line.lstrip().startswith(("Package ", "replacing ")):
+            words = []
+            continue
+        words += line.split()  # a name that is too long for its column stands on a line of its own
+        if len(words) >= _COLUMNS:
+            found[words[0]] = words[2]
+            words = []
+    return found
+
+
+_COLUMNS = 6
+"""Package, architecture, version, repository, size and its unit."""
 
 
 def update(task: Task, *, expected: Mapping[str, str], kernel: bool = False) -> Result:

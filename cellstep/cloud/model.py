@@ -200,7 +200,27 @@ class FenceConfig(_Strict):
         default="127.0.0.1:9999",
         description="HAProxy's admin socket: host:port on the balancer, or a Unix path (socat is used then)",
     )
-    backends: list[Line] = Field(default=["nova-api"], min_length=1, description="HAProxy's backends to fence")
+    backends: Annotated[
+        dict[Word, Annotated[list[Line], Field(min_length=1)]],
+        BeforeValidator(
+            lambda value: {"nova": value} if isinstance(value, list) else value,
+            json_schema_input_type=dict[str, list[str]] | list[str],
+        ),
+    ] = Field(default={"nova": ["nova-api"]}, description="stage to HAProxy's backends to fence; a list is nova's")
+
+
+class ApisConfig(_Strict):
+    """Where the APIs are looked at from outside, for the time in which users get no answer."""
+
+    watch_from: Word | None = Field(
+        default=None, description="a node with curl that users could be at; if left out nothing is measured"
+    )
+    urls: dict[Word, Annotated[Line, AfterValidator(_plain_address)]] = Field(
+        default_factory=dict, description="stage to the address that users have, as that node reaches it"
+    )
+    every_s: Annotated[float, Field(strict=False, ge=0.2, le=60)] = Field(
+        default=1, description="seconds between two looks"
+    )
 
 
 class PuppetUpdates(_Strict):
@@ -246,6 +266,9 @@ class RepositoryConfig(_Strict):
     baseurl: Annotated[Maybe, AfterValidator(_plain_address)] = Field(
         default="", description="its address on the nodes before it is promoted, for the preflight; no password in it"
     )
+    gpgcheck: Flag = Field(
+        default=True, description="have yum check signatures where it is placed on nodes for one stage"
+    )
     promote: Promotion = Field(description="how it is moved from QA to master")
 
 
@@ -283,7 +306,23 @@ class CheckoutConfig(_Strict):
         default="nova delete {name}", description="deletes the guest {name}"
     )
     services: Line = Field(default="nova service-list", description="lists the services of all cells through RabbitMQ")
+    samples_s: Seconds = Field(
+        default=900, description="seconds to wait for samples of every compute node: longer than the agents' interval"
+    )
     commands: list[CommandOn] = Field(default_factory=list, description="the site's own tests")
+
+
+class MeasureConfig(_Strict):
+    """What `cellstep measure` times before a stage and after it, with the environment of the check-out tests."""
+
+    on: Word | None = Field(default=None, description="the node to measure on; the first top controller if left out")
+    calls: dict[Word, Line] = Field(default_factory=dict, description="name to the command that is timed")
+    repeat: Annotated[int, Field(strict=True, ge=1, le=1000)] = Field(
+        default=20, description="how often each is called"
+    )
+    slower: Annotated[float, Field(strict=False, ge=1, le=100)] = Field(
+        default=1.5, description="so many times the median of before is slower"
+    )
 
 
 class PreflightConfig(_Strict):
@@ -375,12 +414,14 @@ class CloudConfig(_Strict):
         default_factory=StagingConfig, description="where dumps are proven and schema changes rehearsed"
     )
     fence: FenceConfig = Field(default_factory=FenceConfig, description="how user requests are blocked")
+    apis: ApisConfig = Field(default_factory=ApisConfig, description="the look at the APIs from outside")
     drain: DrainConfig = Field(default_factory=DrainConfig, description="the wait for rest before daemons are stopped")
     puppet: PuppetConfig = Field(default_factory=PuppetConfig, description="how Puppet is run and held")
     repository: RepositoryConfig = Field(description="the package repository of the release to upgrade to")
     preflight: PreflightConfig = Field(default_factory=PreflightConfig, description="thresholds of the preflight")
     monitoring: MonitoringConfig = Field(default_factory=MonitoringConfig, description="restarts and alarms")
     checkout: CheckoutConfig = Field(default_factory=CheckoutConfig, description="the check-out tests")
+    measure: MeasureConfig = Field(default_factory=MeasureConfig, description="how fast the cloud answers and boots")
     reboot_timeout_s: Seconds = Field(default=900, description="seconds a host may take to reboot")
     settle_s: Seconds = Field(default=120, description="seconds to wait until services report and guests come and go")
     stale_after_s: Seconds = Field(default=60, description="a service's heartbeat older than so many seconds is stale")

@@ -35,10 +35,12 @@ class Finding:
         text: one line: what, where, what to do.
         blocking: the run stops here (exit 4) unless the operator overrides the gate; otherwise it is reported, and the
             run ends with exit 3.
+        note: it is as it should be, and only told: it stops nothing, and the run may end with 0.
     """
 
     text: str
     blocking: bool
+    note: bool = False
 
 
 Keep = Callable[["Context", str, Any], None]
@@ -154,6 +156,7 @@ def lift(
     no_return: bool = False,
     section: str = "",
     reconnects: bool = False,
+    keep: Keep | None = None,
     **arguments: Any,
 ) -> Step:
     """A step that puts back what a hold changed."""
@@ -162,6 +165,7 @@ def lift(
         no_return=no_return,
         section=section,
         reconnects=reconnects,
+        keep=keep,
     )
 
 

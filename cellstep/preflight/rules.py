@@ -122,7 +122,7 @@ def _balancer(case: Case) -> Iterator[Finding]:
         )
         return
     rows = list(csv.DictReader(StringIO("\n".join(said.lines).lstrip("# "))))
-    for backend in case.cloud.config.fence.backends:
+    for backend in case.cloud.config.fence.backends.get(case.component, ()):
         servers = [r for r in rows if r.get("pxname") == backend and r["svname"] not in {"FRONTEND", "BACKEND"}]
         if not servers:
             yield Finding("balancer", NO_GO, f"HAProxy has no servers in a backend {backend}; see fence.backends")

@@ -21,6 +21,7 @@ from cellstep.engine.dispatch import Dispatcher
 from cellstep.preflight.case import NO_GO, WARNING, Case, Finding, without_name
 from cellstep.preflight.rules import RULES, dump_mib, judge
 from cellstep.stages import runbook_of
+from cellstep.verification import CLIENTS, homes
 from tasks.preflight import NodeFacts, survey
 from tasks.preflight_script import Questions
 
@@ -97,11 +98,14 @@ def questions_for(cloud: Cloud, component: str, node: Node) -> Questions:
     config, release = cloud.config, cloud.release
     packages: dict[str, str] = {}
     if node.tier is not None:
-        packages = release.packages_on(node.tier)
-    kernel = node.tier in {"top", "cell"}
-    stores = "database" in node.roles
+        names = [name for whose in (component, CLIENTS) for name in release.components[whose].packages]
+        packages = {name: evr for name, evr in release.packages_on(node.tier).items() if name in names}
+    kernel = component == "nova" and node.tier in {"top", "cell"}  # the only stage with a reboot
+    stores = node.name in homes(cloud, component)
+    everything = component == "nova"  # whose dumps are of all that is on its servers
     paths = [path for path in config.preflight.free_mib if path != "/boot" or kernel]
     main = cloud.database(component)
+    others = sorted(set(config.databases.names.values()) - {main}) if everything else []
     return Questions(
         packages=packages,
         kernel=kernel,
@@ -112,7 +116,7 @@ def questions_for(cloud: Cloud, component: str, node: Node) -> Questions:
         puppet_lock=config.puppet.lock,
         socket=config.fence.socket if "loadbalancer" in node.roles else "",
         queue="queue" in node.roles,
-        databases=(main, *sorted(set(config.databases.names.values()) - {main})) if stores else (),
+        databases=(main, *others) if stores else (),
         heads=tuple((main, schema.repository_id) for schema in release.components[component].databases)
         if stores
         else (),

@@ -5,10 +5,17 @@ from collections.abc import Callable
 from cellstep.cloud.load import Cloud
 from cellstep.engine.steps import Runbook
 from cellstep.errors import UsageError
-from cellstep.stages import nova, nova_backout, preparation
+from cellstep.stages import ceilometer, cinder, nova, nova_backout, preparation
 
-STAGES: dict[str, Callable[[Cloud], Runbook]] = {"nova": nova.runbook}
-"""Stage name to what makes its runbook for a cloud. A new stage is a module here, and a line in this table."""
+STAGES: dict[str, Callable[[Cloud], Runbook]] = {
+    "ceilometer": ceilometer.runbook,
+    "cinder": cinder.runbook,
+    "nova": nova.runbook,
+}
+"""Stage name to what makes its runbook for a cloud, in the order of an upgrade.
+
+A new stage is a module here, and a line in this table.
+"""
 
 
 BACKOUTS: dict[str, Callable[[Cloud], Runbook]] = {"nova-backout": nova_backout.runbook}

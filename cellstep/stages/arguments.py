@@ -3,19 +3,24 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from cellstep import kept
 from cellstep.baseline import Baseline, windows_of
 from cellstep.cloud.load import Cloud
 from cellstep.cloud.nodes import Node
+from cellstep.cloud.places import places
 from cellstep.cloud.select import select
 from cellstep.continuity import CHECKOUT_PREFIX, TABLES
 from cellstep.engine.context import Context
 from cellstep.engine.steps import Arguments, Nodes
+from cellstep.errors import ConfigurationError
 from cellstep.stages import choices
-from cellstep.verification import expected_heartbeats, wanted
+from cellstep.verification import CLIENTS, expected_heartbeats, homes, wanted
 from tasks.evidence import Patience
 from tasks.loadbalancer import FENCE
 
 RABBITMQ_SERVICE = "rabbitmq-server"
+DARK = "dark"
+"""Of the journal's records: what was seen of an API from outside."""
 
 
 class Site:
@@ -45,9 +50,35 @@ class Site:
         return {**self.release_packages(context, node), "kernel": node.tier in {"top", "cell"}}
 
     def release_packages(self, _context: Context, _node: Node) -> Mapping[str, Any]:
-        """All the release's packages."""
-        names = [name for component in self.release.components.values() for name in component.packages]
-        return {"expected": self.cloud.expected_packages(names)}
+        """The stage's packages and the clients."""
+        return {"expected": self.cloud.expected_packages(self._stage_names())}
+
+    def _stage_names(self) -> list[str]:
+        components = (self.release.components.get(name) for name in (self.component, CLIENTS))
+        return [name for component in components if component for name in component.packages]
+
+    def to_resolve(self, _context: Context, _node: Node) -> Mapping[str, Any]:
+        """The component's packages, and whose all the release's packages are."""
+        owners = {name: whose for whose, each in self.release.components.items() for name in each.packages}
+        return {**self.packages(_context, _node), "owners": owners}
+
+    @property
+    def stage_repository(self) -> dict[str, Any]:
+        """The release's repository for the time of this stage: its own packages and the clients' alone.
+
+        Raises:
+            ConfigurationError: cloud.yaml does not tell its address.
+        """
+        repository = self.config.repository
+        if not repository.baseurl:
+            words = f"cloud.yaml: repository.baseurl is not there: {self.component} is updated before {repository.name}"
+            raise ConfigurationError([f"{words} is promoted for all; write its address on the nodes"])
+        return {
+            "repository": repository.name,
+            "baseurl": repository.baseurl,
+            "packages": tuple(self._stage_names()),
+            "gpgcheck": repository.gpgcheck,
+        }
 
     def packages_before(self, context: Context, node: Node) -> Mapping[str, Any]:
         """The versions of the release's packages on the node when the run began."""
@@ -64,6 +95,16 @@ class Site:
         packages = self.cloud.expected_packages(component.packages)
         schemas = {f"schema {fact.repository_id}": str(component.head(fact)) for fact in component.databases}
         return {**{f"package {name}": evr for name, evr in sorted(packages.items())}, **schemas}
+
+    @property
+    def with_databases(self) -> Nodes:
+        """The nodes with the component's services, and with its databases."""
+        tiers = {tier for fact in self.release.components[self.component].services for tier in fact.tiers}
+        stores = homes(self.cloud, self.component)
+        return Nodes(
+            f"{self.component}'s nodes and databases",
+            lambda nodes: [node for node in nodes if node.tier in tiers or node.name in stores],
+        )
 
     # Puppet, monitoring, fence
 
@@ -108,7 +149,36 @@ class Site:
     @property
     def fence(self) -> dict[str, Any]:
         """HAProxy's admin socket and the back ends of the user-facing APIs."""
-        return {"socket": self.config.fence.socket, "backends": tuple(self.config.fence.backends)}
+        return {"socket": self.config.fence.socket, "backends": tuple(self._backends)}
+
+    @property
+    def _backends(self) -> Sequence[str]:
+        return self.config.fence.backends.get(self.component, ())
+
+    @property
+    def balancers(self) -> Nodes:
+        """The load balancers, where cloud.yaml names a back end of the stage."""
+        return choices.BALANCERS if self._backends else Nodes("load balancers", lambda _nodes: [])
+
+    # The look from outside
+
+    @property
+    def watcher(self) -> Nodes:
+        """The node that looks at the stage's API; none where cloud.yaml does not tell from where, or at what."""
+        apis = self.config.apis
+        there = [n for n in self.cloud.nodes if n.name == apis.watch_from and self.component in apis.urls]
+        return Nodes(apis.watch_from or "a node outside", lambda nodes: there if nodes else [])
+
+    @property
+    def watched(self) -> dict[str, Any]:
+        """The API and its address."""
+        apis = self.config.apis
+        return {"api": self.component, "url": apis.urls.get(self.component, ""), "every_s": apis.every_s}
+
+    def keep_dark(self, context: Context, _host: str, seen: Mapping[str, Any] | None) -> None:
+        """Keep what was seen from outside."""
+        if seen is not None:
+            context.journal.keep_record(DARK, self.component, str(seen["api"]), seen, context.run)
 
     def fenced(self, context: Context, node: Node) -> Mapping[str, Any]:
         """What was open on the balancer before it was fenced."""
@@ -143,7 +213,12 @@ class Site:
         """The component's schema: its commands, where the release starts from and its head."""
         component = self.release.components[self.component]
         fact = component.databases[0]
-        return {"command": fact.sync, "version": fact.version, "start": fact.start, "head": component.head(fact)}
+        known = {"command": fact.sync, "version": fact.version, "start": fact.start, "head": component.head(fact)}
+        if fact.version:
+            return known
+        # It has no command that tells: the row in its database does.
+        place = places(self.cloud, self.component)[0]
+        return {**known, "told_by": (place.node.name, place.database, fact.repository_id)}
 
     def quota_repair(self, context: Context, _node: Node) -> Mapping[str, Any]:
         """Whether and where the quota usage is repaired."""
@@ -210,6 +285,17 @@ class Site:
                 expected[self._cell_path(cell)] = sorted(set(hosts))
         checks = self.config.checkout
         return {"environment": checks.environment, "services": checks.services, "expected": expected}
+
+    def samples_to_come(self, context: Context, _node: Node) -> Mapping[str, Any]:
+        """The guests of each compute node that ran when the run began, and how long to wait for samples of them."""
+        saved = kept.load(context.output, "instances") or []
+        present = {node.name.partition(".")[0]: node.name for node in context.present() if node.tier == "compute"}
+        guests: dict[str, list[str]] = {}
+        for row in (row for each in saved for row in each["instances"]):
+            host = present.get(str(row["host"] or "").partition(".")[0])
+            if host and row["vm_state"] == "active":
+                guests.setdefault(host, []).append(row["uuid"])
+        return {"database": self.database, "guests": guests, "timeout_s": self.config.checkout.samples_s}
 
     def guests_to_create(self, context: Context, _node: Node) -> Mapping[str, Any]:
         """The site's commands for a guest, and the cells that have a compute node."""

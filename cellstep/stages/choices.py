@@ -29,6 +29,7 @@ EVERY_NODE = _where("all nodes", lambda _: True)
 STAGE_NODES = _where("controllers and compute nodes", lambda node: node.tier is not None)
 TOP_CONTROLLERS = _where("top API controllers", lambda node: node.tier == "top")
 CELL_CONTROLLERS = _where("cell controllers", lambda node: node.tier == "cell")
+CONTROLLERS = _where("controllers", lambda node: node.tier in {"top", "cell"})
 COMPUTE_NODES = _where("compute nodes", lambda node: node.tier == "compute")
 
 FIRST_TOP_CONTROLLER = Nodes("the first top API controller", _first_of_each_cell(lambda node: node.tier == "top"))
@@ -54,6 +55,9 @@ COMPUTE_QUEUES = _where("RabbitMQ on compute nodes", lambda n: n.tier == "comput
 
 CONTROLLERS_AND_DATABASES = _where(
     "controllers and database nodes", lambda node: node.tier in {"top", "cell"} or "database" in node.roles
+)
+TOP_CONTROLLERS_AND_COMPUTE_NODES = _where(
+    "top API controllers and compute nodes", lambda node: node.tier in {"top", "compute"}
 )
 COMPUTE_NODES_AND_DATABASES = _where(
     "compute and database nodes", lambda node: node.tier == "compute" or "database" in node.roles

@@ -1,6 +1,6 @@
 """What the gates judge: each takes the nodes' answers and returns findings; blocking ones stop the run."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from cellstep import continuity, kept
@@ -8,15 +8,16 @@ from cellstep.baseline import Baseline
 from cellstep.engine.context import Context
 from cellstep.engine.steps import Finding
 from cellstep.engine.store import now, seconds_between
-from cellstep.verification import BACKOUT, Answers, guest_rows, system_rows, tables_of
+from cellstep.verification import CLIENTS, Answers, component_of, guest_rows, system_rows, tables_of
 from cellstep.wayback import BACKED_OUT, GOING_BACK, Upgrade
 from reports.reasons import UNEXPLAINED
 from tasks.evidence import Evidence
+from tasks.holds import Noted
+from tasks.packages import matches
 
 if TYPE_CHECKING:
     import pandas as pd
 
-STAGE = "nova"
 SHOWN = 5
 
 
@@ -42,7 +43,51 @@ def save_packages(context: Context, results: Mapping[str, Evidence]) -> list[Fin
         if package in names
     ]
     _keep(context, "systems", system_rows(results), results)
-    return _keep(context, "packages", rows, results)
+    return [*_keep(context, "packages", rows, results), *_left_behind(context, rows)]
+
+
+def _left_behind(context: Context, rows: Sequence[Mapping[str, str]]) -> list[Finding]:
+    """Before Nova, where all nodes get the repository for good: what Puppet would then update by itself, in service."""
+    if context.stage != "nova":
+        return []
+    others = {
+        package: (whose, fact.evr)
+        for whose, component in context.cloud.release.components.items()
+        if whose not in {context.stage, CLIENTS}
+        for package, fact in component.packages.items()
+    }
+    behind: dict[str, set[str]] = {}
+    for row in rows:
+        whose, evr = others.get(row["package"], ("", ""))
+        if whose and not matches(row["installed"], evr):
+            behind.setdefault(whose, set()).add(row["host"])
+    return [
+        Finding(
+            f"{whose} is not upgraded yet on {context.cloud.fold(hosts)}: Puppet would update it after this stage;"
+            f" `cellstep run {whose}` first",
+            blocking=True,
+        )
+        for whose, hosts in behind.items()
+    ]
+
+
+def resolved(context: Context, results: Mapping[str, Noted]) -> list[Finding]:
+    """No package of another component may come with the update: its service would restart on new code."""
+    stage = component_of(context.stage)
+    strange: dict[tuple[str, str], set[str]] = {}
+    said: dict[str, set[str]] = {}
+    for host, noted in results.items():
+        said.setdefault(noted.words, set()).add(host)
+        for package, whose in noted.data.items():
+            if whose not in {stage, CLIENTS, ""}:
+                strange.setdefault((package, whose), set()).add(host)
+    return [
+        *(Finding(f"{context.cloud.fold(hosts)}: {words}", False, note=True) for words, hosts in said.items()),
+        *(
+            Finding(f"{context.cloud.fold(hosts)}: the update brings {package} of {whose}, too", blocking=True)
+            for (package, whose), hosts in strange.items()
+        ),
+    ]
 
 
 def save_guests(context: Context, results: Mapping[str, Evidence]) -> list[Finding]:
@@ -52,6 +97,28 @@ def save_guests(context: Context, results: Mapping[str, Evidence]) -> list[Findi
     if instances:
         _keep(context, "instances", instances, [row["host"] for row in instances])
     return _keep(context, "guests", guest_rows(context.nodes, _answers(results)), results)
+
+
+def save_instances(context: Context, results: Mapping[str, Evidence]) -> list[Finding]:
+    """Keep the lists of instances: whose samples must arrive afterwards."""
+    rows = continuity.instance_rows(results)
+    return _keep(context, "instances", rows, [row["host"] for row in rows])
+
+
+def samples_arrive(context: Context, results: Mapping[str, Mapping[str, Sequence[str]]]) -> list[Finding]:
+    """Of every cell with running guests samples must have come; a node without any is reported."""
+    found = []
+    cells = {node.name: node.cell for node in context.nodes}
+    for silent in results.values():
+        lacking: dict[str, list[str]] = {}
+        for host in silent["lacking"]:
+            lacking.setdefault(cells.get(host, ""), []).append(host)
+        whole = {cells.get(host, "") for host in silent["came"]}
+        for cell, hosts in lacking.items():
+            nowhere = bool(cell) and cell not in whole
+            words = f"{cell}: no sample came of any guest on {context.cloud.fold(hosts)}; see the agent's log there"
+            found.append(Finding(words + (", and the collector's" if nowhere else ""), blocking=nowhere))
+    return found
 
 
 def note_disabled(context: Context, results: Mapping[str, Mapping[str, bool]]) -> list[Finding]:
@@ -76,19 +143,28 @@ def _keep(context: Context, name: str, rows: list[Any], nodes: Collection[str] |
 
 def upgraded(context: Context, results: Mapping[str, Evidence]) -> list[Finding]:
     """Controllers must have the release's exact packages, databases its schema version."""
-    controllers = {node.name for node in context.nodes if node.tier in {"top", "cell"}}
-    rpms = _bad(context, results, "rpms", only=controllers)
+    return _upgraded(context, results, {node.name for node in context.nodes if node.tier in {"top", "cell"}})
+
+
+def _upgraded(context: Context, results: Mapping[str, Evidence], nodes: Collection[str]) -> list[Finding]:
+    rpms = _bad(context, results, "rpms", only=nodes)
     found = _findings(
         rpms, "host", lambda row: f"{row['package']} is {row['status']}: {row['installed'] or 'not there'}", True
     )
-    component = context.cloud.release.components[STAGE]
-    heads = {schema.repository_id: component.head(schema) for schema in component.databases}
+    component = context.cloud.release.components[component_of(context.stage)]
+    heads = [component.head(schema) for schema in component.databases]
     for name, evidence in results.items():
         for database, head in evidence.heads.items():
-            if head not in heads.values():
-                text = f"{name}: database {database} is at schema version {head}, not {heads[STAGE]}"
+            if head not in heads:
+                text = f"{name}: database {database} is at schema version {head}, not {' or '.join(map(str, heads))}"
                 found.append(Finding(text, blocking=True))
     return found
+
+
+def upgraded_and_up(context: Context, results: Mapping[str, Evidence]) -> list[Finding]:
+    """Both: the exact packages and schema versions, and every service running and reporting."""
+    present = {node.name for node in context.present()}
+    return [*_upgraded(context, results, present), *services_up(context, results)]
 
 
 def services_up(context: Context, results: Mapping[str, Evidence]) -> list[Finding]:
@@ -137,7 +213,7 @@ def quotas_counted(context: Context, results: Mapping[str, Evidence]) -> list[Fi
     text = f"the quota usage is not what the instances say: {', '.join(f'{n} {s}' for s, n in counts.items())}"
     if "missing" in counts:
         text += "; limits are not enforced while rows are missing"
-    return [Finding(f"{text}; `cellstep quota repair {STAGE}` shows the SQL, `--apply` writes it", blocking=False)]
+    return [Finding(f"{text}; `cellstep quota repair nova` shows the SQL, `--apply` writes it", blocking=False)]
 
 
 # Back-out
@@ -146,7 +222,7 @@ def quotas_counted(context: Context, results: Mapping[str, Evidence]) -> list[Fi
 def way_back_is_open(context: Context, _results: Mapping[str, Evidence]) -> list[Finding]:
     """There must be an upgrade to go back from, its point of no return not crossed, and its dumps at hand."""
     upgrade = _upgrade(context)
-    why = upgrade.closed() if upgrade else f"there is no run of {STAGE} to go back from"
+    why = upgrade.closed() if upgrade else f"there is no run of {component_of(context.stage)} to go back from"
     return [Finding(why, blocking=True)] if why else []
 
 
@@ -158,7 +234,7 @@ def _upgrade(context: Context) -> Upgrade | None:
 
 def brought_back(context: Context, results: Mapping[str, Evidence]) -> list[Finding]:
     """Every node must have exactly the packages and the kernel of before, every restored database its version."""
-    rpms = _bad(context, results, "rpms", only={node.name for node in context.present()}, stage=STAGE + BACKOUT)
+    rpms = _bad(context, results, "rpms", only={node.name for node in context.present()}, stage=context.stage)
     found = _findings(
         rpms, "host", lambda row: f"{row['package']} is {row['status']}: {row['installed'] or 'not there'}", True
     )
@@ -167,7 +243,7 @@ def brought_back(context: Context, results: Mapping[str, Evidence]) -> list[Find
             facts = results[host].facts if host in results else None
             if facts and facts.kernel != row["kernel"]:
                 found.append(Finding(f"{host}: runs kernel {facts.kernel}, not {row['kernel']} as before", True))
-    schema = context.cloud.release.components[STAGE].databases[0]
+    schema = context.cloud.release.components[component_of(context.stage)].databases[0]
     upgrade = _upgrade(context)
     touched = upgrade.synced() if upgrade else set()
     for node in context.witnesses():
@@ -191,7 +267,7 @@ def guests_kept_and_no_more(context: Context, results: Mapping[str, Evidence]) -
 
 def quotas_as_before(context: Context, results: Mapping[str, Evidence]) -> list[Finding]:
     """The quota usage should be what the instances say, or as it was before; reported, not blocking."""
-    bad = _bad(context, results, "quotas", stage=STAGE + BACKOUT)
+    bad = _bad(context, results, "quotas", stage=context.stage)
     counts = ", ".join(f"{n} {status}" for status, n in bad["status"].value_counts().items())
     return [Finding(f"the quota usage is neither right nor as before: {counts}", blocking=False)] if counts else []
 
@@ -203,7 +279,7 @@ def close_upgrade(context: Context, results: Mapping[str, Evidence]) -> list[Fin
     blocked = context.options.dry_run or any(finding.blocking for finding in found)
     if upgrade and upgrade.last.state == GOING_BACK and not blocked:
         # Nodes that missed the back-out too are to catch up with that, and no longer with the upgrade.
-        context.journal.hand_over(context.run, STAGE, context.stage, context.left_out)
+        context.journal.hand_over(context.run, component_of(context.stage), context.stage, context.left_out)
         upgrade.leave(BACKED_OUT, f"backed out by run {context.run}")
     return found
 
@@ -216,7 +292,7 @@ def _nothing_saved(context: Context, what: str) -> list[Finding]:
 
 
 def _baseline(context: Context) -> Baseline:
-    return Baseline.find(context.cloud, context.journal, STAGE, context.output)
+    return Baseline.find(context.cloud, context.journal, component_of(context.stage), context.output)
 
 
 def _answers(results: Mapping[str, Evidence]) -> Answers:
@@ -228,13 +304,14 @@ def _bad(
     results: Mapping[str, Evidence],
     table: str,
     only: Collection[str] | None = None,
-    stage: str = STAGE,
+    stage: str = "",
 ) -> "pd.DataFrame":
     """The rows of a table that are not compliant, of these hosts only if named."""
     from reports.tables import findings  # noqa: PLC0415 - brings pandas, 0.6 s
 
     nodes = [node for node in context.nodes if node.name in results]
     baseline = _baseline(context)
+    stage = stage or component_of(context.stage)
     frame = tables_of(context.cloud, stage, nodes, _answers(results), baseline, [table])[table]
     if table == "quotas" or only is None:
         return findings(table, frame)

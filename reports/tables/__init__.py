@@ -11,9 +11,11 @@ import pandas as pd
 
 from reports.tables import (
     backups,
+    darktime,
     guests,
     hazards,
     hosts,
+    performance,
     preflight,
     quarantine,
     quotas,
@@ -37,6 +39,8 @@ TABLES: dict[str, ModuleType] = {
     "schemas": schemas,
     "backups": backups,
     "rehearsals": rehearsals,
+    "darktime": darktime,
+    "performance": performance,
 }
 
 

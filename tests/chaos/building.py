@@ -124,7 +124,8 @@ def _link(root: Path) -> None:
 
 
 def _packages(node: Node, cloud: Cloud) -> str:
-    facts = {name: fact for part in cloud.release.components.values() for name, fact in part.packages.items()}
+    components = cloud.release.components
+    facts = {name: fact for part in ("nova", "clients") for name, fact in components[part].packages.items()}
     here = [f"{name} {fact.was or '0.9.0-1.el6'}" for name, fact in facts.items() if node.tier in fact.tiers]
     return "".join(f"{line} 1380000000\n" for line in [f"kernel {KERNELS[0]}", *here])
 

@@ -73,7 +73,7 @@ def test_verify_of_what_only_a_silent_database_knows_is_not_compliant(cloud: Pat
     ("arguments", "said"),
     [
         (["run", "nova"], "say --yes"),
-        (["run", "nowa", "--yes"], "the stages are: nova"),
+        (["run", "nowa", "--yes"], "there is no stage “nowa”; the stages are: "),
         (["run", "nova", "--yes", "--limit", "c09-n01"], "c09-n01"),
         (["run", "nova", "--yes", "--step", "99"], "there is no step 99"),
         (["plan", "nova", "--limit", "c01-n[01-"], "c01-n[01-"),

@@ -96,7 +96,7 @@ CASES = {
     "/run/haproxy.sock",
     "fence: {socket: 'a:99999'}": "fence.socket: 'a:99999' is no socket; write 127.0.0.1:9999 or a path such as "
     "/run/haproxy.sock",
-    "fence: {backends: []}": "fence.backends is an empty list; write at least one item",
+    "fence: {backends: []}": "fence.backends.nova is an empty list; write at least one item",
     "puppet: {lock: relative}": "puppet.lock: 'relative' is not a whole path; begin with /",
     "monitoring: {mask_alarms: x}": "monitoring: needs mask_alarms, unmask_alarms and alarms_masked together; write "
     "all three or none",

@@ -9,7 +9,10 @@ from cellstep.releases import load_release, release_names
 def test_grizzly_to_havana():
     release = load_release("grizzly-havana")
     assert (release.source, release.target) == ("grizzly", "havana")
-    assert release.packages_on("compute") == {
+    here = release.packages_on("compute")
+    assert here.pop("openstack-ceilometer-compute") == "2013.2.1"
+    assert {name: here.pop(name) for name in ("openstack-ceilometer-common", "python-ceilometer")}
+    assert here == {
         "openstack-nova-common": "2013.2.1-1.el6",
         "python-nova": "2013.2.1-1.el6",
         "openstack-nova-compute": "2013.2.1-1.el6",

@@ -275,3 +275,81 @@ def test_an_update_that_failed_unseen_is_told_and_not_started_again(machine):
 def test_a_try_that_was_lost_before_yum_started_starts_it(machine):
     assert bound(machine, again=True)[0] == "changed: updated 2 packages"
     assert machine.ran() == 1
+
+
+# What an update brings
+
+DNF = """Dependencies resolved.
+================================================================================
+ Package                  Arch        Version                Repository    Size
+================================================================================
+Upgrading:
+ openstack-cinder         noarch      2013.2.1-1.el6         havana        10 k
+ python-cinder            noarch      2013.2.1-1.el6         havana       1.0 M
+Installing dependencies:
+ python-cinderclient      noarch      1.0.6-1.el6            havana        10 k
+     replacing  python-oldclient.noarch 1.0-1
+ python-novaclient        noarch      1:2.15.0-1.el6         havana        10 k
+
+Transaction Summary
+================================================================================
+Upgrade  4 Packages
+"""
+YUM = """Resolving Dependencies
+Dependencies Resolved
+
+================================================================================
+ Package                  Arch        Version                Repository    Size
+================================================================================
+Updating:
+ openstack-ceilometer-collector-with-a-long-name
+                          noarch      2013.2.1-1.el6         havana        10 k
+Updating for dependencies:
+ python-novaclient        noarch      1:2.15.0-1.el6         havana        10 k
+
+Transaction Summary
+================================================================================
+"""
+OWNERS = {"openstack-cinder": "cinder", "python-cinder": "cinder", "python-novaclient": "clients"}
+
+
+def test_the_tables_of_yum_and_dnf_are_read():
+    assert packages.transaction(DNF) == {
+        "openstack-cinder": "2013.2.1-1.el6",
+        "python-cinder": "2013.2.1-1.el6",
+        "python-cinderclient": "1.0.6-1.el6",
+        "python-novaclient": "1:2.15.0-1.el6",
+    }
+    assert packages.transaction(YUM) == {
+        "openstack-ceilometer-collector-with-a-long-name": "2013.2.1-1.el6",
+        "python-novaclient": "1:2.15.0-1.el6",
+    }
+    assert packages.transaction("Nothing to do.\n") == {}
+
+
+def resolve(rpms, yum):
+    node = Scripted([("rpm -qa", rpms), ("yum update", yum)])
+    expected = {"openstack-cinder": "2013.2.1", "python-cinder": "2013.2.1"}
+    return packages.resolve(task_on(node), expected=expected, owners=OWNERS).result
+
+
+def test_what_comes_with_an_update_is_told_with_whose_it_is():
+    noted = resolve("openstack-cinder 2013.1.4-1.el6\npython-cinder 2013.1.4-1.el6\n", said(DNF, 1))
+    assert noted.words == "2 packages, and with them python-cinderclient 1.0.6-1.el6, python-novaclient 1:2.15.0-1.el6"
+    assert noted.data == {**OWNERS, "python-cinderclient": ""}
+
+
+def test_an_update_that_cannot_be_worked_out_is_told_in_yums_words():
+    error = "Error: Package: python-cinderclient requires python-novaclient >= 1:2.15.0\n"
+    with pytest.raises(CommandFailed, match=r"working out the update: exit status 1: Error: Package: .* >= 1:2.15.0"):
+        resolve("openstack-cinder 2013.1.4-1.el6\n", said(error, 1))
+
+
+def test_a_package_that_yum_would_leave_alone_is_told():
+    text = DNF.replace(" python-cinder  ", " python-sinder  ")
+    with pytest.raises(Refused, match="yum would not update python-cinder: is the version in the repository"):
+        resolve("openstack-cinder 2013.1.4-1.el6\npython-cinder 2013.1.4-1.el6\n", said(text, 1))
+
+
+def test_where_all_is_up_to_date_yum_is_not_asked():
+    assert resolve("openstack-cinder 2013.2.1-1.el6\npython-cinder 2013.2.1-9.el6\n", []).words == "all up to date"
