@@ -61,7 +61,7 @@ class Steps:
     def __init__(self, cloud: Cloud, books: Books) -> None:
         self.cloud, self.books = cloud, books
         self.entries = cloud.config.steps
-        self.faults: list[str] = []
+        self.faults: dict[int, str] = {}  # by the entry's place
 
     def check(self) -> None:
         """See whether every entry is right.
@@ -71,8 +71,7 @@ class Steps:
         """
         for stage in dict.fromkeys(entry.stage for entry in self.entries if self._is_known(entry)):
             self._weave(self.books[stage](self.cloud))
-        if self.faults:
-            raise ConfigurationError(self.faults)
+        self._refuse()
 
     def woven(self, runbook: Runbook) -> Runbook:
         """A runbook with the site's steps in it.
@@ -84,8 +83,7 @@ class Steps:
             return runbook
         self.check()
         made = self._weave(runbook)
-        if self.faults:
-            raise ConfigurationError(self.faults)
+        self._refuse()
         return made
 
     def _is_known(self, entry: StepConfig) -> bool:
@@ -97,7 +95,11 @@ class Steps:
 
     def _fault(self, place: int, text: str) -> None:
         line = self.cloud.step_lines[place] if place < len(self.cloud.step_lines) else None
-        self.faults.append(f"{CLOUD_FILE}{f':{line}' if line else ''}: steps.{place}: {text}")
+        self.faults[place] = f"{CLOUD_FILE}{f':{line}' if line else ''}: steps.{place}: {text}"
+
+    def _refuse(self) -> None:
+        if self.faults:
+            raise ConfigurationError([self.faults[place] for place in sorted(self.faults)])
 
     def _weave(self, runbook: Runbook) -> Runbook:
         """Without those entries that have faults."""
