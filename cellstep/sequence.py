@@ -183,7 +183,7 @@ def as_values(cloud: Cloud, found: Sequence[Part]) -> dict[str, Any]:
 
 
 def _forecast_values(forecast: Forecast | None) -> dict[str, Any] | None:
-    return None if forecast is None else {"seconds": round(forecast.seconds), "unknown_steps": forecast.unknown}
+    return None if forecast is None else {"seconds": round(forecast.seconds), "steps_unknown": forecast.unknown}
 
 
 # The runs

@@ -94,6 +94,17 @@ def test_a_run_under_way_its_process_and_its_rate(folder: Path, cloud: Cloud, jo
     assert "2 changed 1 not run 1 unknown running" in said
 
 
+def test_the_facts_of_a_plan_are_no_steps(folder: Path, journal: Journal):
+    """What a site's own step runs is a fact of the plan, of any characters."""
+    plan = [
+        {"kind": "do", "title": UPDATE, "nodes": "c01-n[01-02]"},
+        {"kind": "fact", "title": "python-nova", "nodes": "2013.2.1-1.el6"},
+        {"kind": "fact", "title": "the site's step “x”", "nodes": "arguments: {'a': [1-"},
+    ]
+    journal.end_run(journal.begin_run("nova", "grizzly-havana", "d", {}, plan), "stopped", 4)
+    assert values(folder)["steps_total"] == 1
+
+
 def test_a_crashed_run(folder: Path, journal: Journal):
     run = begin(journal)
     journal.start_hosts(run, UPDATE, {"c01-n01": 1})

@@ -304,7 +304,7 @@ def test_the_summary_says_what_is_done_and_how_long_the_rest_takes(place: Place)
     place.journal.end_run(glance.id, "backed-out", None)  # the stage is to do again, and its last run tells how long
     text, values = _plan(place)
     assert "less than a minute" in text.splitlines()[2]
-    assert values["stages"][0]["forecast"] == {"seconds": 0, "unknown_steps": 0}
+    assert values["stages"][0]["forecast"] == {"seconds": 0, "steps_unknown": 0}
     assert "and 2 steps of which nothing is known yet" in text.splitlines()[5]
 
 
