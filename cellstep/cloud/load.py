@@ -90,7 +90,7 @@ def _release(config: CloudConfig | None, document: Document, directory: Path, fa
             if name not in services:
                 hint = did_you_mean(name, services, "services")
                 document.fault(("services", tier, place), f"services.{tier}: unknown service '{name}'{hint}")
-    return release.with_overrides(config.packages, config.services)
+    return release.with_overrides(config.packages, config.services, config.clients.packages)
 
 
 def _inventory(config: CloudConfig | None, directory: Path, faults: list[str]) -> Inventory | None:

@@ -326,6 +326,17 @@ class CheckoutConfig(_Strict):
     )
 
 
+class ClientsConfig(_Strict):
+    """The machines with the role `client`."""
+
+    calls: list[CommandOn] = Field(
+        default_factory=list, description="what a user there would type, to prove that the upgraded clients work"
+    )
+    packages: dict[str, Evr] = Field(
+        default_factory=dict, description="further packages that the stage brings them: package to version"
+    )
+
+
 class MeasureConfig(_Strict):
     """What `cellstep measure` times before a stage and after it, with the environment of the check-out tests."""
 
@@ -440,6 +451,7 @@ class CloudConfig(_Strict):
     preflight: PreflightConfig = Field(default_factory=PreflightConfig, description="thresholds of the preflight")
     monitoring: MonitoringConfig = Field(default_factory=MonitoringConfig, description="restarts and alarms")
     checkout: CheckoutConfig = Field(default_factory=CheckoutConfig, description="the check-out tests")
+    clients: ClientsConfig = Field(default_factory=ClientsConfig, description="the machines with client CLIs")
     measure: MeasureConfig = Field(default_factory=MeasureConfig, description="how fast the cloud answers and boots")
     reboot_timeout_s: Seconds = Field(default=900, description="seconds a host may take to reboot")
     settle_s: Seconds = Field(default=120, description="seconds to wait until services report and guests come and go")

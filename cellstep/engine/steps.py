@@ -173,11 +173,29 @@ def lift(
     )
 
 
-def save(title: str, task: HostTask, *, on: Nodes, judge: Judge, per_node: Arguments, section: str = "") -> Step:
+def save(
+    title: str,
+    task: HostTask,
+    *,
+    on: Nodes,
+    judge: Judge,
+    per_node: Arguments,
+    when_empty: str = "",
+    section: str = "",
+) -> Step:
     """A step that looks, and keeps what it saw for the comparison afterwards."""
-    return Step(title, "save", task, on, {}, per_node, judge, section=section)
+    return Step(title, "save", task, on, {}, per_node, judge, when_empty, section=section)
 
 
-def gate(title: str, task: HostTask, *, on: Nodes, judge: Judge, per_node: Arguments, section: str = "") -> Step:
+def gate(
+    title: str,
+    task: HostTask,
+    *,
+    on: Nodes,
+    judge: Judge,
+    per_node: Arguments,
+    when_empty: str = "",
+    section: str = "",
+) -> Step:
     """A step that looks, and stops the run (or reports) where what it finds is wrong; then the operator is asked."""
-    return Step(title, "gate", task, on, {}, per_node, judge, section=section)
+    return Step(title, "gate", task, on, {}, per_node, judge, when_empty, section=section)
