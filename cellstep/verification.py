@@ -81,6 +81,13 @@ def expected_services(cloud: Cloud, component: str, node: Node) -> dict[str, str
     return cloud.services_on(component, node.tier) if node.tier else {}
 
 
+def concerns(cloud: Cloud, component: str, node: Node) -> bool:
+    """Whether the stage is about the node; a client or a dashboard has a stage that brings it packages."""
+    if node.outside:
+        return bool(packages_of(cloud, component, node))
+    return node.tier is not None
+
+
 def expected_heartbeats(cloud: Cloud, component: str, nodes: Iterable[Node], cell: str) -> list[tuple[str, str]]:
     """(host, binary) of everything that should report to a cell's database."""
     return [
@@ -129,7 +136,7 @@ def wanted(
     stores = "database" in node.roles
     mine = stores and node.name in homes(cloud, component)
     top = stores and node.cell == "top"
-    facts = node.tier is not None and not {"rpms", "services"}.isdisjoint(tables)
+    facts = concerns(cloud, component, node) and not {"rpms", "services"}.isdisjoint(tables)
     facts = facts or (node.tier == "compute" and "guests" in tables)
     schemas = cloud.release.components[component].databases
     volumes = "volumes" in tables and continuity.cinders_node(cloud, node)
@@ -245,7 +252,7 @@ class _Tables:
     ) -> None:
         self.cloud, self.component, self.answers, self.baseline = cloud, component_of(component), answers, baseline
         self.back = component.endswith(BACKOUT)
-        self.nodes = [node for node in nodes if node.tier is not None]
+        self.nodes = [node for node in nodes if concerns(cloud, self.component, node)]
         self.unreachable = {node.name for node in nodes if node.name not in answers.evidence}
 
     def _frame(self, rows: Sequence[Mapping[str, Any]]) -> "pd.DataFrame":

@@ -12,10 +12,10 @@ from cellstep.releases.model import Component
 from cellstep.verification import CLIENTS, Answers, component_of, guest_rows, system_rows, tables_of
 from cellstep.wayback import BACKED_OUT, GOING_BACK, Upgrade
 from reports.reasons import UNEXPLAINED
+from tasks import platforms
 from tasks.checkout import Shown
 from tasks.evidence import Evidence
 from tasks.holds import Noted
-from tasks.packages import matches
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -58,10 +58,11 @@ def _left_behind(context: Context, rows: Sequence[Mapping[str, str]]) -> list[Fi
         if whose not in {context.stage, CLIENTS}
         for package, fact in component.packages.items()
     }
+    platform_of = {node.name: platforms.named(node.platform) for node in context.cloud.nodes}
     behind: dict[str, set[str]] = {}
     for row in rows:
         whose, evr = others.get(row["package"], ("", ""))
-        if whose and not matches(row["installed"], evr):
+        if whose and not platform_of[row["host"]].packages.matches(row["installed"], evr):
             behind.setdefault(whose, set()).add(row["host"])
     return [
         Finding(
