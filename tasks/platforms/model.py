@@ -114,6 +114,7 @@ class Packages:
         transaction: package name to version of all that it says would come.
         unmerged: the script that lists configuration files to merge, one a line; "" for none.
         kernels: the script that prints `TIME VERSION` of the installed kernels, oldest first; "" for none.
+        remove_kernels: the script that removes these of the installed kernels; None where there is none.
         repositories: the script that lists the enabled repositories; "" where there are none.
         parse_repositories: their ids.
         repolist: what an operator would call, for messages.
@@ -141,6 +142,7 @@ class Packages:
     transaction: Callable[[str], dict[str, str]] = lambda _said: {}
     unmerged: str = ""
     kernels: str = ""
+    remove_kernels: Callable[[Sequence[str]], str] | None = None
     repositories: str = ""
     parse_repositories: Callable[[str], set[str]] = lambda _said: set()
     repolist: str = ""
