@@ -312,6 +312,14 @@ class CheckoutConfig(_Strict):
     commands: list[CommandOn] = Field(default_factory=list, description="the site's own tests")
 
 
+class KeystoneConfig(_Strict):
+    """What the site wants of Keystone's stage beside the upgrade."""
+
+    purge_tokens: Flag = Field(
+        default=False, description="delete expired tokens before the dumps, a few at a time, while keystone serves"
+    )
+
+
 class PreflightConfig(_Strict):
     """From when on the preflight, days ahead, minds something."""
 
@@ -407,6 +415,7 @@ class CloudConfig(_Strict):
     repository: RepositoryConfig = Field(description="the package repository of the release to upgrade to")
     preflight: PreflightConfig = Field(default_factory=PreflightConfig, description="thresholds of the preflight")
     monitoring: MonitoringConfig = Field(default_factory=MonitoringConfig, description="restarts and alarms")
+    keystone: KeystoneConfig = Field(default_factory=KeystoneConfig, description="Keystone's stage")
     checkout: CheckoutConfig = Field(default_factory=CheckoutConfig, description="the check-out tests")
     reboot_timeout_s: Seconds = Field(default=900, description="seconds a host may take to reboot")
     settle_s: Seconds = Field(default=120, description="seconds to wait until services report and guests come and go")

@@ -174,23 +174,27 @@ class Release(_Strict):
         }
 
     def with_overrides(self, packages: Mapping[str, str], services: Mapping[Tier, Sequence[str]]) -> Self:
-        """The same release with a site's own package versions, and its own list of services on some tiers."""
+        """The same release with a site's own package versions, and its own list of services on some tiers.
+
+        On a tier that has lost all services of a component there are none of its packages either.
+        """
 
         def service(fact: ServiceFact) -> ServiceFact:
             tiers = [tier for tier in fact.tiers if tier not in services]
             tiers += [tier for tier, names in services.items() if fact.name in names]
             return fact.model_copy(update={"tiers": tuple(tiers)})
 
-        components = {
-            name: component.model_copy(
-                update={
-                    "packages": {
-                        package: fact.model_copy(update={"evr": packages.get(package, fact.evr)})
-                        for package, fact in component.packages.items()
-                    },
-                    "services": tuple(map(service, component.services)),
-                }
-            )
-            for name, component in self.components.items()
-        }
+        def changed(component: Component) -> Component:
+            own = tuple(map(service, component.services))
+            had = {tier for fact in component.services for tier in fact.tiers}
+            gone = had - {tier for fact in own for tier in fact.tiers}
+
+            def package(name: str, fact: PackageFact) -> PackageFact:
+                tiers = tuple(tier for tier in fact.tiers if tier not in gone)
+                return fact.model_copy(update={"evr": packages.get(name, fact.evr), "tiers": tiers})
+
+            own_packages = {name: package(name, fact) for name, fact in component.packages.items()}
+            return component.model_copy(update={"packages": own_packages, "services": own})
+
+        components = {name: changed(component) for name, component in self.components.items()}
         return self.model_copy(update={"components": components})
