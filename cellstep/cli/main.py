@@ -16,6 +16,7 @@ from cellstep.cli.holds import app as holds_app
 from cellstep.cli.inventory import inventory
 from cellstep.cli.keystone import app as keystone_app
 from cellstep.cli.lock import app as lock_app
+from cellstep.cli.measure import measure
 from cellstep.cli.output import reported
 from cellstep.cli.restore import restore
 from cellstep.cli.schema import app as schema_app
@@ -63,6 +64,7 @@ app.add_typer(holds_app, name="holds", rich_help_panel=UPGRADE)
 app.command(rich_help_panel=UPGRADE)(abandon)
 app.add_typer(lock_app, name="lock", rich_help_panel=UPGRADE)
 app.command(rich_help_panel=UPGRADE)(verify.verify)
+app.command(rich_help_panel=UPGRADE)(measure)
 app.add_typer(quota.app, name="quota", rich_help_panel=UPGRADE)
 app.add_typer(keystone_app, name="keystone", rich_help_panel=UPGRADE)
 app.command(rich_help_panel=LOOK)(inventory)

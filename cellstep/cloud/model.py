@@ -320,6 +320,19 @@ class KeystoneConfig(_Strict):
     )
 
 
+class MeasureConfig(_Strict):
+    """What `cellstep measure` times before a stage and after it, with the environment of the check-out tests."""
+
+    on: Word | None = Field(default=None, description="the node to measure on; the first top controller if left out")
+    calls: dict[Word, Line] = Field(default_factory=dict, description="name to the command that is timed")
+    repeat: Annotated[int, Field(strict=True, ge=1, le=1000)] = Field(
+        default=20, description="how often each is called"
+    )
+    slower: Annotated[float, Field(strict=False, ge=1, le=100)] = Field(
+        default=1.5, description="so many times the median of before is slower"
+    )
+
+
 class PreflightConfig(_Strict):
     """From when on the preflight, days ahead, minds something."""
 
@@ -417,6 +430,7 @@ class CloudConfig(_Strict):
     monitoring: MonitoringConfig = Field(default_factory=MonitoringConfig, description="restarts and alarms")
     keystone: KeystoneConfig = Field(default_factory=KeystoneConfig, description="Keystone's stage")
     checkout: CheckoutConfig = Field(default_factory=CheckoutConfig, description="the check-out tests")
+    measure: MeasureConfig = Field(default_factory=MeasureConfig, description="how fast the cloud answers and boots")
     reboot_timeout_s: Seconds = Field(default=900, description="seconds a host may take to reboot")
     settle_s: Seconds = Field(default=120, description="seconds to wait until services report and guests come and go")
     stale_after_s: Seconds = Field(default=60, description="a service's heartbeat older than so many seconds is stale")

@@ -273,7 +273,7 @@ def _wrong(matrix: Matrix) -> list[str]:
     return [*found, *([MIXED] if any("'token'" in text for text in found) and mixed else [])]
 
 
-def tables(cloud: Cloud, records: Mapping[str, Record]) -> list[dict[str, Any]]:
+def rows(cloud: Cloud, records: Mapping[str, Record]) -> list[dict[str, Any]]:
     """The rows of the table `tokens`, from the journal's records."""
     cells = {node.name: node.cell for node in cloud.nodes}
     return [

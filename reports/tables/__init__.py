@@ -15,6 +15,7 @@ from reports.tables import (
     guests,
     hazards,
     hosts,
+    performance,
     preflight,
     quarantine,
     quotas,
@@ -22,6 +23,7 @@ from reports.tables import (
     rpms,
     schemas,
     services,
+    tokens,
     volumes,
 )
 
@@ -39,6 +41,8 @@ TABLES: dict[str, ModuleType] = {
     "backups": backups,
     "rehearsals": rehearsals,
     "darktime": darktime,
+    "tokens": tokens,
+    "performance": performance,
 }
 
 

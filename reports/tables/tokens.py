@@ -28,4 +28,4 @@ def table(rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
         COLUMNS, in the order of cells, issuers and validators.
     """
     made = frames.shaped(frames.take(pd.DataFrame(list(rows)), COLUMNS), COLUMNS)
-    return made.sort_values(["cell", "issuer", "validator"], ignore_index=True)
+    return frames.in_order(made, ["cell", "issuer", "validator"])

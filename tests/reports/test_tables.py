@@ -14,6 +14,7 @@ from reports.tables import (
     guests,
     hazards,
     hosts,
+    performance,
     preflight,
     quarantine,
     quotas,
@@ -42,6 +43,7 @@ EMPTY = {
     "backups": lambda: backups.table([]),
     "rehearsals": lambda: rehearsals.table([]),
     "darktime": lambda: darktime.table([]),
+    "performance": lambda: performance.table(None, None, 1.5),
 }
 FULL = {
     "rpms": lambda: rpms.table(Frame([package("h")]), Frame([have("h")]), set()),
@@ -59,6 +61,7 @@ FULL = {
     "backups": lambda: backups.table([dumped("h")]),
     "rehearsals": lambda: rehearsals.table([rehearsed("h")]),
     "darktime": lambda: darktime.table([dark((0.0, 2.5, 503))]),
+    "performance": lambda: performance.table(measured(list=[0.1]), measured(list=[0.1]), 1.5),
 }
 
 
@@ -108,6 +111,13 @@ def dark(*spans: tuple[float, float | None, int], whole: bool = True) -> dict[st
     """An API that was looked at for a minute."""
     rows = [dict(zip(("began", "ended", "status"), span, strict=True)) for span in spans]
     return {"api": "cinder", "url": "http://x/", "began": 0.0, "ended": 60.0, "whole": whole, "spans": rows}
+
+
+def measured(failed: int = 0, guests: list[float] | None = None, **calls: list[float]) -> dict[str, object]:
+    """Calls with their seconds, and guests."""
+    timed = {name: {"seconds": seconds, "failed": failed, "said": "boom"} for name, seconds in calls.items()}
+    made = None if guests is None else {"seconds": guests, "failed": 0, "said": ""}
+    return {"calls": timed, "guests": made, "rate": None if guests is None else 60.0 / max(guests)}
 
 
 # --- all tables ---
@@ -509,3 +519,24 @@ def test_each_time_without_service_is_a_row_and_one_that_did_not_end_is_not_good
 def test_an_api_that_served_all_the_time_has_a_row_too():
     assert darktime.table([dark()])["status"].tolist() == ["served"]
     assert darktime.table([dark(whole=False)])["status"].tolist() == ["cut off"]
+
+
+# --- performance ---
+
+
+def test_a_call_is_slower_by_its_median_and_one_that_fails_says_why():
+    table = performance.table(
+        measured(a=[0.1] * 20, b=[0.1, 0.1, 9.0], c=[0.1], guests=[2.0, 3.0]),
+        measured(a=[0.16] * 20, b=[0.1, 0.12, 0.11], d=[0.2], guests=[2.0, 6.0]),
+        1.5,
+    )
+    assert table[["what", "before", "after", "ratio", "status"]].fillna(-1).values.tolist() == [
+        ["a", 100.0, 160.0, 1.6, "slower"],
+        ["b", 100.0, 110.0, 1.1, "ok"],
+        ["c", 100.0, -1, -1, "not after"],
+        [performance.GUESTS, 2500.0, 4000.0, 1.6, "slower"],
+        ["d", -1, 200.0, -1, "not before"],
+        [performance.RATE, 20.0, 10.0, 0.5, "slower"],
+    ]
+    failing = performance.table(measured(a=[0.1]), measured(failed=1, a=[0.1]), 1.5)
+    assert failing[["status", "detail"]].values.tolist() == [["failing", "boom"]]
