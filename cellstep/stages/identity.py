@@ -9,6 +9,7 @@ from cellstep.cloud.places import Place, places
 from cellstep.engine.context import Context
 from cellstep.engine.ledgers import Record
 from cellstep.engine.steps import Finding, Nodes
+from cellstep.errors import ConfigurationError
 from cellstep.stages.arguments import Site
 from cellstep.wayback import under_way
 from tasks.holds import Noted
@@ -38,13 +39,17 @@ class Identity:
         self.site, self.cloud = site, site.cloud
         self.servers = [node for node in site.cloud.nodes if site.cloud.runs(KEYSTONE, node)]
         self.stores: dict[str, Place] = {place.node.cell: place for place in places(site.cloud, KEYSTONE)}
+        if not self.servers_of(MAIN):
+            raise ConfigurationError(
+                ["no top controller runs keystone: add one, or openstack-keystone to services.top"]
+            )
 
     # Where
 
     @property
     def cells(self) -> list[str]:
         """The child cells with a keystone of their own, in the inventory's order."""
-        return [cell for cell in self.cloud.cells if cell in self.stores and self.servers_of(cell)]
+        return [cell for cell in self.cloud.cells if self.servers_of(cell)]
 
     def servers_of(self, cell: str) -> list[Node]:
         """The servers of a cell."""
@@ -58,7 +63,10 @@ class Identity:
     @property
     def firsts(self) -> Nodes:
         """The first server of each cell, the main ones' first included."""
-        return _among("the first keystone server of each cell", [self.servers_of(c)[0] for c in (MAIN, *self.cells)])
+        return _among(
+            "the first keystone server of each cell",
+            [self.servers_of(c)[0] for c in (MAIN, *self.cells) if self.servers_of(c)],
+        )
 
     def of(self, cell: str) -> Nodes:
         """The servers of a cell."""
@@ -102,6 +110,10 @@ class Identity:
         return {}
 
     def to_cross(self, _context: Context, node: Node) -> Mapping[str, Any]:
+        """As `crossing`."""
+        return self.crossing(node)
+
+    def crossing(self, node: Node) -> dict[str, Any]:
         """The servers that share a database with a node's, and who logs in."""
         return {
             "servers": [each.name for each in self.servers_of(node.cell)],
@@ -209,9 +221,7 @@ class Identity:
                 found.append(Finding(f"{host}: tokens are of the format {now}, and were of {was}", blocking=True))
         return found
 
-    def keys_kept(
-        self, context: Context, results: Mapping[str, Mapping[str, Mapping[str, str]]]
-    ) -> list[Finding]:
+    def keys_kept(self, context: Context, results: Mapping[str, Mapping[str, Mapping[str, str]]]) -> list[Finding]:
         """Every EC2 key of before must be in `credential`, with the same secret, user and project."""
         found = []
         for host, tables in results.items():
@@ -232,7 +242,12 @@ class Identity:
         for host, now in _data(results):
             record = self._before(context, DIRECTORY, host)
             was = Directory.of(record.data) if record else None
-            if was is None or (was.digest, was.entries, was.url, was.base) == (now.digest, now.entries, now.url, now.base):
+            if was is None or (was.digest, was.entries, was.url, was.base) == (
+                now.digest,
+                now.entries,
+                now.url,
+                now.base,
+            ):
                 continue
             ours = [name for who, name in now.changed if now.account and who.lower() == now.account.lower()]
             by = [f"{name} by {who or 'somebody'}" for who, name in now.changed[:SHOWN]]
@@ -281,4 +296,3 @@ def rows(cloud: Cloud, records: Mapping[str, Record]) -> list[dict[str, Any]]:
         for record in records.values()
         for row in probe.as_rows(record.data)
     ]
-

@@ -12,19 +12,15 @@ from nornir.core.task import Result, Task
 
 from tasks.errors import Refused
 from tasks.holds import Noted, skipped, unchanged
-from tasks.keystone.server import FILES, READ_SETTINGS
+from tasks.keystone.server import reading
 from tasks.shell import sh
 
 TIMEOUT_S = 300.0
 SHOWN = 20
 
 # One line an entry: its name, when and by whom it was changed. Sorted, since a server may give them in any order.
-_SCRIPT = (
-    READ_SETTINGS
-    + f"""
-get() {{ for file in {" ".join(FILES)}; do [ ! -r "$file" ] || keystone_settings "$1"; done | tail -n 1 | cut -d= -f2-; }}
-"""
-    + r"""
+_SCRIPT = r"""
+get() { keystone_settings "$1" | tail -n 1 | cut -d= -f2-; }
 driver=$(get identity.driver)
 case "$driver" in *ldap*|*Ldap*|*LDAP*) ;; *) echo "none $driver"; exit 0;; esac
 url=$(get ldap.url) base=$(get ldap.user_tree_dn) suffix=$(get ldap.suffix) account=$(get ldap.user)
@@ -61,7 +57,8 @@ entries=$(search -b "$base" -s sub -E pr=500/noprompt '(objectClass=*)' modifyTi
     if (there) print substr(when, 1, 14) "\t" csn "\t" who "\t" name
     there = 0; name = when = who = csn = ""
   }' | LC_ALL=C sort) || { echo "the search below $base failed" >&2; exit 5; }
-context=$(search -b "${suffix:-$base}" -s base '(objectClass=*)' contextCSN 2> /dev/null | awk '/^contextCSN:/ { print $2 }' | sort | tr '\n' ' ')
+context=$(search -b "${suffix:-$base}" -s base '(objectClass=*)' contextCSN 2> /dev/null |
+  awk '/^contextCSN:/ { print $2 }' | sort | tr '\n' ' ')
 echo "url $url"
 echo "base $base"
 echo "account $account"
@@ -71,7 +68,6 @@ echo "entries $(printf '%s' "$entries" | grep -c '')"
 echo "newest $(printf '%s\n' "$entries" | cut -f1 | LC_ALL=C sort | tail -n 1)"
 [ -z "$since" ] || printf '%s\n' "$entries" | awk -F '\t' -v since="$since" '$1 > since { print "changed " $3 "\t" $4 }'
 """
-)
 
 
 @dataclass(frozen=True)
@@ -123,7 +119,7 @@ def look(task: Task, *, since: str = "") -> Result:
     """
     if since and not since.isdigit():
         raise Refused(f"'{since[:40]}' is no time of a directory")
-    script = f"since={since}\n{_SCRIPT}"
+    script = f"since={since}\n{reading()}\n{_SCRIPT}"
     found = parse(sh(task, script, what="reading keystone's directory", timeout=TIMEOUT_S).stdout)
     if not found.url:
         driver = found.driver or "none that is set"

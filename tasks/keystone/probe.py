@@ -19,6 +19,9 @@ from tasks.shell import taken
 
 OK, REFUSED, ERROR, SILENT = "ok", "refused", "error", "silent"
 
+LONGEST_SHOWN, LONGEST_ANSWER = 64, 300
+_LONG = re.compile(r"[\w+/=-]{40,}")
+
 LOG = "/var/log/keystone/keystone.log"
 
 # The file is sourced as the operators do it; what it exports reaches no other program. One that is not there: nothing.
@@ -149,7 +152,7 @@ def _issue(task: Task, server: str, url: str, user: Credentials) -> tuple[Issue,
         auth["tenantName"] = user.tenant
     answer = ask(task, server, f"{url}v2.0/tokens", body={"auth": auth})
     if answer.status != 200:
-        return Issue(server, *_judged(task, server, answer)), ""
+        return Issue(server, *_judged(task, server, answer, user.password)), ""
     try:
         access = answer.body["access"]
         token, services = str(access["token"]["id"]), len(access["serviceCatalog"])
@@ -172,7 +175,7 @@ def _validate(task: Task, issued: tuple[str, str], asked: tuple[str, str], url: 
         return Crossing(issuer, validator, ERROR, "it gives no token of its own to ask with")
     answer = ask(task, validator, f"{url}v2.0/tokens/{quote(token, safe='')}", token=own)
     if answer.status != 200:
-        return Crossing(issuer, validator, *_judged(task, validator, answer))
+        return Crossing(issuer, validator, *_judged(task, validator, answer, token, own))
     try:
         said = str(answer.body["access"]["user"]["name"])
     except (KeyError, TypeError):
@@ -182,15 +185,23 @@ def _validate(task: Task, issued: tuple[str, str], asked: tuple[str, str], url: 
     return Crossing(issuer, validator, OK)
 
 
-def _judged(task: Task, server: str, answer: Answer) -> tuple[str, str]:
-    """Status and words of an answer that is not the one that should be."""
+def _judged(task: Task, server: str, answer: Answer, *secrets: str) -> tuple[str, str]:
+    """Status and words of an answer that is not the one that should be; keystone's own words may name a token."""
+    words = _without(answer.words, secrets)
     if not answer.status:
-        return SILENT, answer.words
+        return SILENT, words
     if answer.status < 500:
-        return REFUSED, answer.words
+        return REFUSED, words
     result = connection(task, server).run(_LAST_ERROR)
-    said = taken(result, "reading keystone's log", None).stdout.strip()
-    return ERROR, f"{answer.words}{f'; its log: {said}' if said else ''}"
+    said = _without(taken(result, "reading keystone's log", None).stdout.strip(), secrets)
+    return ERROR, f"{words}{f'; its log: {said}' if said else ''}"
+
+
+def _without(text: str, secrets: Sequence[str]) -> str:
+    for secret in secrets:
+        # A long one may have been cut off at the end of what was said.
+        text = text.replace(secret, "(a token)") if len(secret) <= LONGEST_SHOWN else _LONG.sub("(a token)", text)
+    return text[:LONGEST_ANSWER]
 
 
 def as_rows(found: Mapping[str, Any]) -> list[dict[str, str]]:

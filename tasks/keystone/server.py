@@ -31,25 +31,20 @@ WANTED = (
     *("identity.driver", "token.driver", "token.provider", "signing.token_format"),
 )
 
-READ_SETTINGS = r"""
+_READ = r"""
 keystone_settings() {
-  awk -v wanted=" $* " '
-    /^[ \t]*[#;]/ { next }
-    /^[ \t]*\[/ { section = $0; gsub(/[][ \t\r]/, "", section); next }
-    /=/ {
-      at = index($0, "="); key = substr($0, 1, at - 1); value = substr($0, at + 1)
-      gsub(/[ \t]/, "", key); sub(/^[ \t]+/, "", value); sub(/[ \t\r]+$/, "", value)
-      name = section "." key
-      if (index(wanted, " " name " ")) print name "=" value
-    }' FILES 2> /dev/null
+  for file in FILES; do
+    [ ! -r "$file" ] || awk -v wanted=" $* " '
+      /^[ \t]*[#;]/ { next }
+      /^[ \t]*\[/ { section = $0; gsub(/[][ \t\r]/, "", section); next }
+      /=/ {
+        at = index($0, "="); key = substr($0, 1, at - 1); value = substr($0, at + 1)
+        gsub(/[ \t]/, "", key); sub(/^[ \t]+/, "", value); sub(/[ \t\r]+$/, "", value)
+        name = section "." key
+        if (index(wanted, " " name " ")) print name "=" value
+      }' "$file"
+  done
 }
-""".replace("FILES", " ".join(f'"{path}"' for path in FILES))
-"""A function for bash: prints SECTION.KEY=VALUE of the settings that are its arguments, the one that holds last."""
-
-# A file that is not there does not keep awk from reading the other; one of the two has to be.
-_SETTINGS = f"""{READ_SETTINGS}
-[ -r {FILES[1]} ] || {{ echo "there is no {FILES[1]}" >&2; exit 3; }}
-for file in {" ".join(FILES)}; do [ ! -r "$file" ] || keystone_settings {" ".join(WANTED)}; done
 """
 
 ANSWER_TIMEOUT_S = 20.0
@@ -60,6 +55,11 @@ _CURL = """
 command -v curl > /dev/null || { echo "there is no curl on $(uname -n): install it" >&2; exit 127; }
 exec curl -q -s -S -k -K -
 """
+
+
+def reading() -> str:
+    """A function for bash: `keystone_settings` prints SECTION.KEY=VALUE of its arguments, the one that holds last."""
+    return _READ.replace("FILES", " ".join(FILES))
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ class Answer:
             return f"no answer: {self.text or 'curl does not say why'}"
         error = self.body.get("error") if isinstance(self.body, dict) else None
         said = str(error.get("message", "")) if isinstance(error, dict) else ""
-        return f"HTTP {self.status}{f': {said[:200]}' if said else ''}"
+        return f"HTTP {self.status}{f': {said}' if said else ''}"
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ class Settings:
     """What must be the same before and after the upgrade, and where the server listens.
 
     Attributes:
-        format: of the tokens, as keystone.conf has it: `uuid`, `pki`, another provider's name, "" for the release's own.
+        format: of the tokens in keystone.conf: `uuid`, `pki`, another provider's name, "" for the release's own.
         identity: the driver of the identity backend, "" for the release's own.
         tokens: the driver that keeps tokens, the same.
         versions: the versions of the API that the server offers.
@@ -115,9 +115,7 @@ def connection(task: Task, host: str) -> Ssh:
     return found
 
 
-def ask(
-    task: Task, host: str, url: str, *, token: str = "", body: Mapping[str, Any] | None = None
-) -> Answer:
+def ask(task: Task, host: str, url: str, *, token: str = "", body: Mapping[str, Any] | None = None) -> Answer:
     """Ask the API of a server on its own node.
 
     Args:
@@ -181,7 +179,9 @@ def settings(task: Task, *, host: str = "", timeout_s: float = 0.0) -> Settings:
         CommandFailed: there is no keystone.conf.
     """
     host = host or task.host.name
-    result = connection(task, host).run(_SETTINGS, timeout=ANSWER_TIMEOUT_S)
+    missing = f'[ -r {FILES[-1]} ] || {{ echo "there is no {FILES[-1]}" >&2; exit 3; }}'
+    script = f"{reading()}\n{missing}\nkeystone_settings {' '.join(WANTED)}"
+    result = connection(task, host).run(script, timeout=ANSWER_TIMEOUT_S)
     lines = taken(result, f"reading keystone.conf on {host}", (0,)).stdout.splitlines()
     found = dict(line.split("=", 1) for line in lines)
     urls = {kind: _url(host, found, kind) for kind in PORTS}
