@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import ModuleType
@@ -31,7 +32,7 @@ _BOOT_AT_ONCE = 16
 
 
 def up(spec: LabSpec, cloud: Path | None, progress: Progress, content: ModuleType | None = None) -> Path:
-    """Bring a lab up; nothing to do when it is up already, in the same size.
+    """Bring a lab up; nothing to do when it is up already, in the same size and with the same components.
 
     Leftovers of an `up` or `down` that was killed, and a lab of the same name but another size, are cleared away
     first, journals of runs on the vanished hosts moved aside.
@@ -227,7 +228,7 @@ def _cloud_folder(folder: LabFolder, spec: LabSpec, cloud: Path | None) -> Path:
         if cloud.exists() and not cloud.is_dir():
             raise LabUsageError(f"--cloud {cloud} is not a folder")
         return cloud.resolve()
-    if spec == LabSpec() and (shipped_cloud().parents[1] / "pyproject.toml").exists():
+    if replace(spec, components=()) == LabSpec() and (shipped_cloud().parents[1] / "pyproject.toml").exists():
         return shipped_cloud()  # of a checkout; one in an installed package is no place for journals
     return folder.path / "cloud"
 

@@ -86,12 +86,13 @@ def _digest(texts: list[str], files: list[Path]) -> str:
 
 
 def _content_files(content: ModuleType) -> list[Path]:
-    """Every file the content is made from: the package's own, and lab/files."""
+    """Every file the content is made from: the package's own, lab/files, and what it names as BESIDE."""
     own = Path(content.__file__ or "")
     roots = [own.parent, Path(__file__).parent / "files"] if own.name == "__init__.py" else [own]
     found: list[Path] = []
     for root in roots:
         found += [root] if root.is_file() else [p for p in sorted(root.rglob("*")) if p.is_file()]
+    found += getattr(content, "BESIDE", ())
     return [p for p in found if "__pycache__" not in p.parts and not p.name.endswith(".pyc")]
 
 

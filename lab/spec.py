@@ -43,11 +43,13 @@ class LabSpec:
             a host's namespace `cellstep-NAME-HOST` cannot be another lab's.
         cells: child cells.
         computes: compute nodes in each child cell.
+        components: what runs beside nova, of `lab.content.components.COMPONENTS`.
     """
 
     name: str = "lab"
     cells: int = 2
     computes: int = 2
+    components: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         check_name(self.name)

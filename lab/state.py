@@ -82,7 +82,7 @@ class LabFolder:
         """The record; None when there is none, or it cannot be read."""
         try:
             raw: dict[str, Any] = json.loads((self.path / "lab.json").read_text(encoding="utf-8"))
-            raw["spec"] = LabSpec(**raw["spec"])
+            raw["spec"] = LabSpec(**{**raw["spec"], "components": tuple(raw["spec"].get("components", ()))})
             raw["layers"] = tuple(raw["layers"])
             return Record(**raw)
         except (FileNotFoundError, ValueError, TypeError, KeyError):

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from lab import control
+from lab.content import components
 from lab.errors import LabError, LabUsageError
 from lab.faults import FAULTS, clear, place
 from lab.progress import Progress
@@ -43,14 +44,24 @@ def up(
         Path | None,
         typer.Option("--cloud", metavar="DIR", help="Cloud folder to use with it; written if it is not there."),
     ] = None,
+    with_components: Annotated[
+        str | None,
+        typer.Option(
+            "--components",
+            metavar="LIST",
+            help=f"What runs, with commas, of {', '.join(['nova', *components.COMPONENTS])}; nova always does."
+            "  [default: all of them]",
+        ),
+    ] = None,
 ) -> None:
     """Bring the lab up (does nothing if it is up already).
 
-    A lab of the same name but another size, and what a killed `up` or `down` left, is cleared away first.
-    Needs root. Prints the cloud folder to use.
+    A lab of the same name but another size or other components, and what a killed `up` or `down` left, is cleared away
+    first. Needs root. Prints the cloud folder to use.
     """
     with _reported():
-        folder = control.up(LabSpec(name, cells, computes), cloud, Progress())
+        spec = LabSpec(name, cells, computes, components.named(with_components))
+        folder = control.up(spec, cloud, Progress())
         typer.echo(folder)
 
 

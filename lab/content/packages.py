@@ -156,7 +156,7 @@ def nova(release: str, version: str) -> Source:
     )
 
 
-def client(component: str, version: str, epoch: int = 0) -> Source:
+def client(component: str, version: str, epoch: int = 0, requires: tuple[str, ...] = ()) -> Source:
     """A python client; nova's has a command that works."""
     name = f"python-{component}client"
     contents = {f"/usr/share/{name}/version": Content(f"{version}\n")}
@@ -168,7 +168,7 @@ def client(component: str, version: str, epoch: int = 0) -> Source:
             "from novaclient_lab import main  # noqa: E402\n\nsys.exit(main())\n",
             0o755,
         )
-    return Source(f"{name}-{version}", version, "1.el6", (Package(name, contents=contents),), epoch=epoch)
+    return Source(f"{name}-{version}", version, "1.el6", (Package(name, requires, contents=contents),), epoch=epoch)
 
 
 def kernel(release: str) -> Source:
@@ -214,7 +214,7 @@ def havana() -> tuple[Source, ...]:
     return (
         nova("havana", "2013.2.1"),
         client("nova", "2.15.0", epoch=1),
-        client("cinder", "1.0.6"),
+        client("cinder", "1.0.6", requires=("python-novaclient >= 1:2.15.0",)),
         client("glance", "0.10.0"),
         kernel("431.5.1.el6"),
     )

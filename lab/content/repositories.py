@@ -6,6 +6,7 @@ import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from lab.content import components
 from lab.content.packages import Package, Source, grizzly, havana
 from lab.errors import LabError
 
@@ -21,7 +22,8 @@ def build_repositories(destination: Path) -> None:
     Raises:
         LabError: rpmbuild or createrepo_c is missing or failed; with the end of its output.
     """
-    repositories = {"grizzly": grizzly(), "havana": havana()}
+    own = {"grizzly": grizzly(), "havana": havana()}
+    repositories = {name: (*sources, *components.sources(name)) for name, sources in own.items()}
     with tempfile.TemporaryDirectory(prefix="cellstep-rpm-") as scratch:
         work = [
             (source, destination / name, Path(scratch) / name / source.name)

@@ -5,8 +5,11 @@ import hashlib
 import json
 import secrets
 import shlex
+from collections.abc import Iterable, Mapping
 from urllib.parse import quote
 
+from lab.content.components.component import Front
+from lab.content.packages import FILES
 from lab.spec import HostSpec, LabSpec
 
 _CLIENTS = ("python-novaclient", "python-cinderclient", "python-glanceclient")
@@ -48,6 +51,22 @@ export OS_USERNAME=operator
 export OS_TENANT_NAME=operations
 export OS_AUTH_URL=http://127.0.0.1:8774/v2
 export NOVACLIENT_BYPASS_URL=http://127.0.0.1:8774/v2
+"""
+# Requests for images are apart from the others, so that they can be blocked alone.
+FRONTS = (Front("nova-api", 8774), Front("nova-images", 8774, path="/images"))
+_NODES = {"top": "^top-api", "cell": r"-ctl\d+$", "compute": r"^c\d+-n\d+$"}
+_HAPROXY = """\
+global
+    maxconn 256
+    nbthread 1
+    stats socket ipv4@127.0.0.1:9999 level admin
+    stats timeout 30s
+defaults
+    mode http
+    timeout connect 3s
+    timeout client 60s
+    timeout server 60s
+    timeout check 3s
 """
 GRIZZLY_REPOSITORY = """\
 [grizzly]
@@ -135,43 +154,59 @@ def rabbit_definitions(cell: str, password: str) -> str:
     )
 
 
-def haproxy_cfg(spec: LabSpec) -> str:
-    """The load balancer before the API controllers."""
-    servers = "\n".join(
-        f"    server {host.name} {host.address}:8774 check inter 2s fall 2 rise 1"
-        for host in spec.hosts()
-        if tier(host) == "top"
-    )
-    return f"""\
-global
-    maxconn 256
-    nbthread 1
-    stats socket ipv4@127.0.0.1:9999 level admin
-    stats timeout 30s
-defaults
-    mode http
-    timeout connect 3s
-    timeout client 60s
-    timeout server 60s
-    timeout check 3s
-frontend nova
-    bind *:8774
-    default_backend nova-api
-backend nova-api
-    balance roundrobin
-    option httpchk GET /
-{servers}
-"""
+def haproxy_cfg(spec: LabSpec, fronts: Iterable[Front] = ()) -> str:
+    """The load balancer before the top controllers.
+
+    Args:
+        spec: the lab.
+        fronts: the components' own, beside nova's.
+    """
+    top = [host for host in spec.hosts() if tier(host) == "top"]
+    everything = [*FRONTS, *fronts]
+    text = _HAPROXY
+    for front in everything:
+        if front.path:
+            continue
+        apart = [other for other in everything if other.path and other.port == front.port]
+        rules = "".join(f"    use_backend {other.name} if {{ path_sub {other.path} }}\n" for other in apart)
+        title = "nova" if front.name == "nova-api" else front.name
+        text += f"frontend {title}\n    bind *:{front.port}\n{rules}    default_backend {front.name}\n"
+    for front in everything:
+        text += f"backend {front.name}\n    balance roundrobin\n    option httpchk GET {front.check}\n"
+        text += "".join(
+            f"    server {host.name} {host.address}:{front.port} check inter 2s fall 2 rise 1\n" for host in top
+        )
+    return text
 
 
-def monit_checks(services: tuple[str, ...]) -> str:
-    """The checks of monit: a service that does not run is started."""
+def monit_checks(pid_files: Mapping[str, str]) -> str:
+    """The checks of monit: a service that does not run is started.
+
+    Args:
+        pid_files: service to its pid file.
+    """
     return "".join(
-        f"check process {name} with pidfile /run/nova/{name.removeprefix('openstack-')}.pid\n"
+        f"check process {name} with pidfile {path}\n"
         f'    start program = "/usr/sbin/service {name} start" with timeout 30 seconds\n'
         f'    stop program = "/usr/sbin/service {name} stop"\n'
-        for name in services
+        for name, path in pid_files.items()
     )
+
+
+def site_manifest(services: Mapping[str, Iterable[str]]) -> str:
+    """Puppet's manifest: what holds for every node, and that each tier's services run.
+
+    Args:
+        services: tier to its services.
+    """
+    text = (FILES / "puppet" / "site.pp").read_text()
+    for name, pattern in _NODES.items():
+        titles = ", ".join(f"'{service}'" for service in services.get(name, ()))
+        text += (
+            f"node /{pattern}/ {{\n  service {{ [{titles}]:\n    ensure  => running,\n"
+            "    require => Exec['update packages'],\n  }\n}\n"
+        )
+    return text + "node default { }\n"
 
 
 def write(path: str, text: str, mode: int = 0o644, owner: str = "root") -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from lab.content import build_repositories
+from lab.content.components import COMPONENTS
 from lab.content.settings import PACKAGES
 
 pytestmark = pytest.mark.skipif(
@@ -52,6 +53,8 @@ def test_names_and_versions(repositories: Path) -> None:
         expected.add(f"kernel {kernel}.{platform.machine()}")
         if release == "grizzly":
             expected.add("el6-base 6.5-1.el6.noarch")
+        for source in (source for component in COMPONENTS.values() for source in component.sources(release)):
+            expected |= {f"{each.name} {source.version}-{source.release}.noarch" for each in source.packages}
         assert set(query(repositories, f"{release}/*.rpm", "--qf", form)) == expected
         assert (repositories / release / "repodata" / "repomd.xml").exists()
 
@@ -95,3 +98,6 @@ def test_hosts_get_packages_that_exist(repositories: Path) -> None:
     names = set(query(repositories, "grizzly/*.rpm", "--qf", "%{NAME}\\n"))
     for packages in PACKAGES.values():
         assert set(packages) <= names
+    for component in COMPONENTS.values():
+        for packages in component.packages.values():
+            assert set(packages) <= names

@@ -84,9 +84,9 @@ class TestLab:
         """Run SQL on a database host, as root by its socket."""
         return self.on(host, f"mysql -N -B -e {json.dumps(statement)}").strip()
 
-    def table(self, name: str, folder: str = "latest") -> pd.DataFrame:
+    def table(self, name: str, folder: str = "latest", stage: str = "nova") -> pd.DataFrame:
         """A table as it was written."""
-        return pd.read_csv(self.cloud / "out" / folder / "nova" / f"{name}.csv", keep_default_na=False)
+        return pd.read_csv(self.cloud / "out" / folder / stage / f"{name}.csv", keep_default_na=False)
 
     def verify(self, *arguments: str, expect: int) -> dict[str, Any]:
         """`cellstep verify nova --json`."""

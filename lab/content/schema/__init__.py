@@ -1,4 +1,4 @@
-"""The databases as they are before the upgrade: nova at 161 and cinder at 9, from a compact notation."""
+"""Nova's database as it is before the upgrade, at 161, from a compact notation."""
 
 import re
 from pathlib import Path
@@ -100,12 +100,4 @@ def nova() -> str:
     return render((HERE / "nova_161.txt").read_text(), shadows=True) + (
         "INSERT INTO migrate_version VALUES"
         " ('nova', '/usr/lib/python2.6/site-packages/nova/db/sqlalchemy/migrate_repo', 161);\n"
-    )
-
-
-def cinder() -> str:
-    """The SQL of an empty cinder database at 9, its version table filled in."""
-    return render((HERE / "cinder_9.txt").read_text(), shadows=False) + (
-        "INSERT INTO migrate_version VALUES"
-        " ('cinder', '/usr/lib/python2.6/site-packages/cinder/db/sqlalchemy/migrate_repo', 9);\n"
     )

@@ -29,23 +29,4 @@ exec { 'update packages':
   timeout => 300,
 }
 
-# This tier's services run.
-node /^top-api/ {
-  service { ['openstack-nova-api', 'openstack-nova-cells', 'openstack-nova-consoleauth', 'openstack-nova-novncproxy']:
-    ensure  => running,
-    require => Exec['update packages'],
-  }
-}
-node /-ctl\d+$/ {
-  service { ['openstack-nova-cells', 'openstack-nova-conductor', 'openstack-nova-scheduler']:
-    ensure  => running,
-    require => Exec['update packages'],
-  }
-}
-node /^c\d+-n\d+$/ {
-  service { 'openstack-nova-compute':
-    ensure  => running,
-    require => Exec['update packages'],
-  }
-}
-node default { }
+# Each tier's services run (what follows is made by the lab).
