@@ -25,7 +25,9 @@ def lab() -> Iterator[TestLab]:
 
 
 def versions(lab: TestLab, *packages: str) -> dict[str, str]:
-    return {host: lab.on(host, f"rpm -q --qf '%{{VERSION}}-%{{RELEASE}} ' {' '.join(packages)}").strip() for host in TOP}
+    return {
+        host: lab.on(host, f"rpm -q --qf '%{{VERSION}}-%{{RELEASE}} ' {' '.join(packages)}").strip() for host in TOP
+    }
 
 
 def head(lab: TestLab, component: str) -> str:

@@ -43,6 +43,7 @@ class Component:
         secrets: names of secrets that are drawn for it.
         debian: Debian packages that hosts need for it.
         staging: packages of Havana that the staging node gets, for the command that changes the schema.
+        prepare: bash for a host before any package is installed, "" where there is nothing to do.
         pid_files: service to its pid file, where that is not /run/COMPONENT/BINARY.pid.
     """
 
@@ -58,6 +59,7 @@ class Component:
     debian: tuple[str, ...] = ()
     staging: tuple[str, ...] = ()
     pid_files: Mapping[str, str] = field(default_factory=dict)
+    prepare: Callable[[LabSpec, HostSpec, Secrets], str] = lambda _spec, _host, _secrets: ""
 
     def pid_file(self, service: str) -> str:
         """Where a service notes its process id; monit looks there."""
