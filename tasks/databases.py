@@ -88,6 +88,8 @@ def wait_for_tasks(task: Task, *, database: str, timeout_s: float, accept_stuck:
     raise Refused(f"{len(rows)} instances still have a task state after {timeout_s:.0f} s: {stuck}{more}; settle them")
 
 
+PEERS = "peers"
+"""In a host's data: all hosts by name, also those that the step is not for."""
 Told = tuple[str, str, str]
 """What tells a schema's version where no command does: the database's node, its name, its row in migrate_version."""
 
@@ -96,7 +98,7 @@ def schema_version(task: Task, version: str, told_by: Told | None = None) -> int
     """The version that the component's own command tells (`nova-manage db version`), or the database itself."""
     if told_by is not None:
         node, database, repository = told_by
-        rows = _mysql_of(task, task.nornir.inventory.hosts[node]).query(
+        rows = _mysql_of(task, task.host.data[PEERS][node]).query(
             "SELECT version FROM migrate_version WHERE repository_id=%s", (repository,), database=database
         )
         if not rows:

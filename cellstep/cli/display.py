@@ -146,7 +146,9 @@ class RunDisplay:
 
     def _print_finding(self, finding: Finding) -> None:
         mark, colour = ("blocks", "bold red") if finding.blocking else ("finding", "yellow")
-        if self.dry_run:
+        if finding.note:
+            mark, colour = "note", "dim"
+        elif self.dry_run:
             mark, colour = "now", "dim"
         self.console.print(Text.assemble("        ", (f"{mark}: ", colour), finding.text))
 

@@ -17,6 +17,7 @@ from plugins.errors import OperatorError
 from plugins.runners.bounded import BoundedRunner
 from plugins.runners.pace import Pace
 from tasks.binding import Binding, Command, bind
+from tasks.databases import PEERS
 from tasks.errors import Fenced
 from tasks.holds import HostTask, Noted, changed
 from tasks.jobs import attach
@@ -109,6 +110,9 @@ class Dispatcher:
         self._runner = BoundedRunner(config.workers, config.workers_per_cell, stopping=self.stopping)
         self._nornir = cloud.nornir(self._runner)
         self._nornir.data.dry_run = dry_run
+        hosts = self._nornir.inventory.hosts
+        for host in hosts.values():  # a step sees its own nodes alone, and what it asks may be told by another
+            host.data[PEERS] = hosts
 
     def __enter__(self) -> "Dispatcher":
         return self

@@ -325,7 +325,11 @@ class Engine:
         if not step.judge:
             return ""
         journal, run, options = self.context.journal, self.context.run, self.context.options
-        findings = step.judge(self.context, results)
+        judged = step.judge(self.context, results)
+        findings = [finding for finding in judged if not finding.note]
+        for note in (finding for finding in judged if finding.note):
+            journal.event(run, f"“{step.title}”: {note.text}")
+            self.display.found(note)
         blocking = [finding for finding in findings if finding.blocking]
         reason = options.overrides.get(step.title, "") if blocking else ""
         journal.set_findings(run, step.title, [(f.blocking, f.text) for f in findings], reason)

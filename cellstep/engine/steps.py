@@ -35,10 +35,12 @@ class Finding:
         text: one line: what, where, what to do.
         blocking: the run stops here (exit 4) unless the operator overrides the gate; otherwise it is reported, and the
             run ends with exit 3.
+        note: it is as it should be, and only told: it stops nothing, and the run may end with 0.
     """
 
     text: str
     blocking: bool
+    note: bool = False
 
 
 Keep = Callable[["Context", str, Any], None]

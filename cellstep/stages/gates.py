@@ -75,13 +75,18 @@ def resolved(context: Context, results: Mapping[str, Noted]) -> list[Finding]:
     """No package of another component may come with the update: its service would restart on new code."""
     stage = component_of(context.stage)
     strange: dict[tuple[str, str], set[str]] = {}
+    said: dict[str, set[str]] = {}
     for host, noted in results.items():
+        said.setdefault(noted.words, set()).add(host)
         for package, whose in noted.data.items():
             if whose not in {stage, CLIENTS, ""}:
                 strange.setdefault((package, whose), set()).add(host)
     return [
-        Finding(f"{context.cloud.fold(hosts)}: the update brings {package} of {whose}, too", blocking=True)
-        for (package, whose), hosts in strange.items()
+        *(Finding(f"{context.cloud.fold(hosts)}: {words}", False, note=True) for words, hosts in said.items()),
+        *(
+            Finding(f"{context.cloud.fold(hosts)}: the update brings {package} of {whose}, too", blocking=True)
+            for (package, whose), hosts in strange.items()
+        ),
     ]
 
 

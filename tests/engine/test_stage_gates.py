@@ -26,13 +26,19 @@ def context(tmp_path):
 
 
 def said(findings):
-    return [(finding.text, finding.blocking) for finding in findings]
+    return [(finding.text, finding.blocking) for finding in findings if not finding.note]
+
+
+def noted(findings):
+    return [finding.text for finding in findings if finding.note]
 
 
 def test_an_update_that_brings_another_components_package_is_stopped(context):
-    fine = Noted("", {"openstack-cinder": "cinder", "python-novaclient": "clients", "libfoo": ""})
+    whose = {"openstack-cinder": "cinder", "python-novaclient": "clients", "libfoo": ""}
+    fine = Noted("with it python-novaclient", whose)
     odd = Noted("", {"openstack-cinder": "cinder", "openstack-glance": "glance"})
-    assert gates.resolved(context("cinder"), {"top-api01": fine}) == []
+    quiet = gates.resolved(context("cinder"), {"top-api01": fine, "top-api02": fine})
+    assert (said(quiet), noted(quiet)) == ([], ["top-api[01-02]: with it python-novaclient"])
     found = gates.resolved(context("cinder"), {"top-api01": odd, "top-api02": odd})
     assert said(found) == [("top-api[01-02]: the update brings openstack-glance of glance, too", True)]
 

@@ -31,7 +31,7 @@ def versions(lab: TestLab, *packages: str) -> dict[str, str]:
 
 
 def head(lab: TestLab, component: str) -> str:
-    return lab.sql(DATABASE, f"select version from {component}.migrate_version where repository_id='{component}'")
+    return lab.sql(DATABASE, f"select version from {component}.migrate_version limit 1")  # noqa: S608 - a fixed name
 
 
 def as_it_was(lab: TestLab, host: str) -> None:
@@ -55,6 +55,7 @@ def test_a_dry_run_of_cinder_changes_nothing(lab: TestLab):
 def test_a_column_of_the_release_that_is_there_already_is_found_before_anything_changes(lab: TestLab):
     lab.sql(DATABASE, "alter table cinder.volumes add attached_host varchar(255)")
     said = lab.cellstep("run", "cinder", "--yes", expect=4)
+    assert "python-novaclient 1:2.15.0-1.el6" in said, "the newer cinderclient brings a newer novaclient"
     assert "volumes.attached_host exists already (a backport)" in said
     assert head(lab, "cinder") == "9"
     assert versions(lab, "openstack-cinder") == dict.fromkeys(TOP, "2013.1.4-1.el6")
@@ -67,7 +68,6 @@ def test_a_service_that_cannot_start_stops_the_stage_with_the_api_closed_and_res
     lab.on("top-api02", "mv /var/log/cinder/volume.log /var/log/cinder/volume.old; mkdir /var/log/cinder/volume.log")
     said = lab.cellstep("resume", "--yes", expect=4)
     assert "starting openstack-cinder" in said
-    assert "python-novaclient 1:2.15.0-1.el6" in said, "the newer cinderclient brings a newer novaclient"
     assert head(lab, "cinder") == "20"
     status = json.loads(lab.cellstep("status", "--json"))
     assert {"fence", "daemons", "repository", "dark-time"} <= status["holds"].keys()
@@ -91,7 +91,7 @@ def test_cinder_is_upgraded_and_nothing_else(lab: TestLab):
 def test_volumes_are_the_same_and_the_dark_time_is_told(lab: TestLab):
     volumes = lab.table("volumes", stage="cinder")
     assert set(volumes["status"]) == {"same"}
-    assert "in-use" in set(volumes["after"].str.split().str[0]) or len(volumes) > 3
+    assert {"in-use", "available"} <= set(lab.sql(DATABASE, "select status from cinder.volumes").split())
     dark = lab.table("darktime", stage="cinder")
     assert list(dark["api"]) == ["cinder"]
     assert list(dark["status"]) == ["dark"]
@@ -109,8 +109,8 @@ def test_a_second_run_changes_nothing(lab: TestLab):
 
 def test_a_lost_volume_is_named(lab: TestLab):
     volume = lab.sql(DATABASE, "select id from cinder.volumes where deleted=0 and status='available' limit 1")
-    lab.sql(DATABASE, f"delete from cinder.snapshots where volume_id='{volume}'")
-    lab.sql(DATABASE, f"delete from cinder.volumes where id='{volume}'")
+    lab.sql(DATABASE, f"delete from cinder.snapshots where volume_id='{volume}'")  # noqa: S608 - the lab's own id
+    lab.sql(DATABASE, f"delete from cinder.volumes where id='{volume}'")  # noqa: S608 - the same
     said = json.loads(lab.cellstep("verify", "cinder", "--json", expect=3))
     lost = [row for row in said["tables"]["volumes"] if row["status"] == "missing"]
     assert [row["id"] for row in lost] == [volume]

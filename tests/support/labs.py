@@ -1,6 +1,7 @@
 """A lab for tests: brought up once a module, its cloud's folder, and cellstep as its users call it."""
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -42,7 +43,12 @@ class TestLab:
             capture_output=True,
             text=True,
             timeout=timeout,
-            env={"CELLSTEP_CLOUD": str(self.cloud), "CELLSTEP_LAB": self.name, "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"},
+            env={
+                "CELLSTEP_CLOUD": str(self.cloud),
+                "CELLSTEP_LAB": self.name,
+                "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
+                "PYTHONPATH": os.environ.get("PYTHONPATH", ""),  # the tree that is tried, where it is not installed
+            },
             stdin=subprocess.DEVNULL,
         )
         said = done.stdout + done.stderr
@@ -95,7 +101,7 @@ class TestLab:
 
 
 @contextmanager
-def lab_up(name: str, cells: int, computes: int) -> Iterator[TestLab]:
+def lab_up(name: str, cells: int, computes: int, components: tuple[str, ...] = ()) -> Iterator[TestLab]:
     """Bring a lab up for a module of tests, and take it down afterwards."""
     missing = check_machine()
     if missing:
@@ -103,6 +109,6 @@ def lab_up(name: str, cells: int, computes: int) -> Iterator[TestLab]:
     quiet = Progress(quiet=True)
     control.down(name, quiet)  # what a killed run of the tests left is not as new
     try:
-        yield TestLab(name, control.up(LabSpec(name, cells, computes), None, quiet))
+        yield TestLab(name, control.up(LabSpec(name, cells, computes, components), None, quiet))
     finally:
         control.down(name, quiet)

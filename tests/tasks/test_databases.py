@@ -35,6 +35,18 @@ def test_a_schema_at_its_head_is_left_alone():
     assert sync.sent == []
 
 
+@pytest.mark.parametrize(
+    ("rows", "came"), [([9, 20], "changed: schema version 9 to 20"), ([20], "skipped: at version 20")]
+)
+def test_where_no_command_tells_the_version_the_database_on_another_node_does(rows, came):
+    other = task_on(Scripted({}), database=Database(*([{"version": version}] for version in rows))).host
+    task = task_on(Scripted({"cinder-manage db sync": ""}))
+    task.host.data[databases.PEERS] = {"top-infra01": other}
+    arguments = {"command": "cinder-manage db sync", "version": "", "start": (9,), "head": 20}
+    told_by = ("top-infra01", "cinder", "cinder")
+    assert told(databases.sync(task, **arguments, told_by=told_by)).startswith(came)
+
+
 @pytest.mark.parametrize("version", [0, 160, 163, 215, 217])
 def test_a_schema_at_an_unknown_version_is_refused(version):
     """A migration that stopped part-way leaves such a one."""
