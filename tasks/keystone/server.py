@@ -14,6 +14,7 @@ from typing import Any
 from nornir.core.task import Result, Task
 
 from plugins.connections.ssh import CommandResult, Ssh
+from tasks.databases import PEERS
 from tasks.errors import Refused
 from tasks.holds import unchanged
 from tasks.shell import taken
@@ -111,7 +112,8 @@ class Settings:
 
 def connection(task: Task, host: str) -> Ssh:
     """The SSH connection to a server, which need not be the task's own node."""
-    found: Ssh = task.nornir.inventory.hosts[host].get_connection("cellstep_ssh", task.nornir.config)
+    there = task.host if host == task.host.name else task.host.data[PEERS][host]
+    found: Ssh = there.get_connection("cellstep_ssh", task.nornir.config)
     return found
 
 

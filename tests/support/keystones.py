@@ -13,6 +13,7 @@ from nornir.core.inventory import Defaults, Inventory
 from nornir.core.processor import Processors
 from nornir.core.task import Task
 
+from tasks.databases import PEERS
 from tests.support.scripted import Bash, _Host
 
 USER, PASSWORD = "admin", "kept \\ secret\" 'with $signs' ü"
@@ -90,6 +91,7 @@ def nodes(hosts: dict[str, Bash]) -> Task:
                  for name, node in hosts.items()}  # fmt: skip
     task = Task(nodes, Nornir(inventory=Inventory(inventory, {}, Defaults()), config=Config()), False, Processors())
     task.host = next(iter(inventory.values()))
+    task.host.data[PEERS] = inventory
     return task
 
 
