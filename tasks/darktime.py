@@ -16,6 +16,8 @@ from tasks.shell import change
 
 FOLDER = "/var/lib/cellstep/darktime"
 LONGEST_S = 86_400
+BACK_S = 60
+"""How long an API is waited for that has been opened: a load balancer sends to it only after its own check."""
 
 # name, address, seconds between two looks, seconds to wait for an answer. A line for each change of the answer, and at
 # most every tenth look one that says that it is still so: `when status`, seconds since 1970. 000: no answer at all.
@@ -47,13 +49,16 @@ for ((tries = 0; tries < 100; tries++)); do [ ! -s "$name.log" ] || break; sleep
 cat "$name.log"
 """
 
-# name. Ends it, and prints what it saw.
+# name, seconds. Waits until it serves, ends the looking, and prints what was seen.
 _END = r"""
 cd {folder} 2> /dev/null || exit 0
 name={name}
 if [ -s "$name.pid" ]; then
   read -r pid < "$name.pid"
   if tr '\0' '\n' < "/proc/$pid/cmdline" 2> /dev/null | grep -qxF "cellstep-$name"; then
+    for ((tries = 0; tries < 2 * {patience}; tries++)); do
+      case $(tail -n 1 "$name.log") in *' 000'|*' 5'??) sleep 0.5;; *) break;; esac
+    done
     kill "$pid" 2> /dev/null || :
     for ((tries = 0; tries < 100; tries++)); do [ -e "/proc/$pid" ] || break; sleep 0.1; done
     echo "@ended $(date +%s.%N)"
@@ -178,7 +183,7 @@ def begin(task: Task, *, prior: Mapping[str, Any], api: str, url: str, every_s: 
     seen = parse(said, api, url)
     if seen is None or seen.spans:
         status = seen.spans[-1].status if seen else 0
-        end(task, prior={}, api=api, url=url, every_s=every_s)
+        _ended(task, api, url, patience=0)
         what = f"HTTP {status}" if status else "no answer"
         raise Refused(f"{url} does not serve now ({what}): mend it, or the address in apis.urls")
     return changed(task, f"looks at {url} every {every_s:g} s")
@@ -189,11 +194,19 @@ def end(task: Task, *, prior: Mapping[str, Any], api: str, url: str, every_s: fl
     del prior, every_s
     if task.is_dry_run():
         return changed(task, Noted("would end the looking", None))
-    seen = parse(change(task, _script(_END, api), what=f"ending the look at {url}").stdout, api, url)
-    change(task, _script("cd {folder} && rm -f -- {name}.log {name}.pid {name}.sh", api), ok=None)
+    seen = _ended(task, api, url, patience=BACK_S)
     if seen is None:
         return skipped(task, Noted("it was not looked at", None))
     return changed(task, Noted(told(seen), seen.plain()))
+
+
+def _ended(task: Task, api: str, url: str, *, patience: int) -> Dark | None:
+    """End the looking; what was seen, None where nothing was."""
+    script = _script(_END, api, patience=patience)
+    said = change(task, script, what=f"ending the look at {url}", timeout=patience + 60).stdout
+    seen = parse(said, api, url)
+    change(task, _script("cd {folder} && rm -f -- {name}.log {name}.pid {name}.sh", api), ok=None)
+    return seen
 
 
 def told(seen: Dark) -> str:

@@ -43,6 +43,10 @@ class Identity:
             raise ConfigurationError(
                 ["no top controller runs keystone: add one, or openstack-keystone to services.top"]
             )
+        bare = {node.cell: node.name for node in reversed(self.servers) if node.cell not in self.stores}
+        if bare:
+            why = "and no node of the cell has the role `database`: add it, or leave keystone out of services.cell"
+            raise ConfigurationError([f"{cell}: {name} runs keystone, {why}" for cell, name in bare.items()])
 
     # Where
 
@@ -65,7 +69,7 @@ class Identity:
         """The first server of each cell, the main ones' first included."""
         return _among(
             "the first keystone server of each cell",
-            [self.servers_of(c)[0] for c in (MAIN, *self.cells) if self.servers_of(c)],
+            [self.servers_of(cell)[0] for cell in (MAIN, *self.cells)],
         )
 
     def of(self, cell: str) -> Nodes:

@@ -169,6 +169,8 @@ def _contents(path: Path) -> list[bytes]:
 HOSTS_OWN = (
     "etc/nova/nova.conf",
     "etc/nova/nova.conf.rpm*",
+    "etc/keystone/keystone.conf",
+    "root/openrc",
     "var/lib/mysql",
     "var/lib/rabbitmq",
     "var/lib/cellstep/backups/*/*.sql.gz",

@@ -86,6 +86,26 @@ def test_a_time_without_service_is_seen_and_told(api, node, tmp_path):
     assert ended(node, api.url) == ("it was not looked at", None), "and again: nothing is left"
 
 
+def test_an_api_that_has_just_been_opened_is_waited_for(api, node, tmp_path):
+    """HAProxy sends to a server that was enabled only after its own check."""
+    darktime.begin(task_on(node), prior={}, url=api.url, **API)
+    api.status = 503
+    wait_for(lambda: looks(tmp_path)[-1].endswith(" 503"))
+    threading.Timer(1, lambda: setattr(api, "status", 200)).start()
+    words, seen = ended(node, api.url)
+    assert words.endswith(" s in all, once")
+    assert [span["ended"] is not None for span in seen["spans"]] == [True]
+
+
+def test_one_that_does_not_come_back_is_told(api, node, tmp_path, monkeypatch):
+    monkeypatch.setattr(darktime, "BACK_S", 1)
+    darktime.begin(task_on(node), prior={}, url=api.url, **API)
+    api.status = 503
+    wait_for(lambda: looks(tmp_path)[-1].endswith(" 503"))
+    words, _ = ended(node, api.url)
+    assert words.endswith("once; it had not come back")
+
+
 def test_one_that_does_not_serve_in_the_first_place_is_refused(api, node, tmp_path):
     api.status = 500
     with pytest.raises(Refused, match=r"does not serve now \(HTTP 500\): mend it, or the address in apis\.urls"):
