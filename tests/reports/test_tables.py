@@ -22,6 +22,7 @@ from reports.tables import (
     rpms,
     schemas,
     services,
+    tokens,
     volumes,
 )
 from tests.support.facts import beat, guest, have, host, package, service, state, statuses, usage, use, volume
@@ -43,6 +44,7 @@ EMPTY = {
     "backups": lambda: backups.table([]),
     "rehearsals": lambda: rehearsals.table([]),
     "darktime": lambda: darktime.table([]),
+    "tokens": lambda: tokens.table([]),
     "performance": lambda: performance.table(None, None, 1.5),
 }
 FULL = {
@@ -61,8 +63,13 @@ FULL = {
     "backups": lambda: backups.table([dumped("h")]),
     "rehearsals": lambda: rehearsals.table([rehearsed("h")]),
     "darktime": lambda: darktime.table([dark((0.0, 2.5, 503))]),
+    "tokens": lambda: tokens.table([crossing("top", "a", "b", "ok")]),
     "performance": lambda: performance.table(measured(list=[0.1]), measured(list=[0.1]), 1.5),
 }
+
+
+def crossing(cell, issuer, validator, status):
+    return {"cell": cell, "issuer": issuer, "validator": validator, "status": status, "answer": ""}
 
 
 def checked(host: str, cell: str = "top", check: str = "clock") -> dict[str, str]:
@@ -540,3 +547,18 @@ def test_a_call_is_slower_by_its_median_and_one_that_fails_says_why():
     ]
     failing = performance.table(measured(a=[0.1]), measured(failed=1, a=[0.1]), 1.5)
     assert failing[["status", "detail"]].values.tolist() == [["failing", "boom"]]
+
+
+# Tokens
+
+
+def test_tokens_are_in_the_order_of_cells_and_only_ok_is_good():
+    rows = [
+        crossing("cell10", "c", "c", "ok"),
+        crossing("cell2", "b", "", "refused"),
+        crossing("top", "t2", "t1", "error"),
+        crossing("top", "t1", "t2", "silent"),
+    ]
+    table = tokens.table(rows)
+    assert table["issuer"].tolist() == ["t1", "t2", "b", "c"]
+    assert findings("tokens", table)["status"].tolist() == ["silent", "error", "refused"]
