@@ -33,6 +33,7 @@ from cellstep.cloud.nodes import Node, Tier
 from cellstep.errors import ConfigurationError
 from cellstep.releases.model import Release
 from plugins.inventory.ranges import fold
+from tasks import platforms
 
 SSH = "cellstep_ssh"
 MYSQL = "cellstep_mysql"
@@ -198,7 +199,8 @@ class Cloud:
             options = dict(host.connection_options)
             said = host.get_connection_parameters(SSH) if inherited else options.get(SSH, ConnectionOptions())
             # What the inventory says goes before cloud.yaml.
-            options[SSH] = ConnectionOptions(**_own(said), extras={**extras, **(said.extras or {})})
+            interpreter = {"shell": platforms.named(node.platform, node.name).interpreter}
+            options[SSH] = ConnectionOptions(**_own(said), extras={**extras, **interpreter, **(said.extras or {})})
             if node.roles & {"database", "replica"} or node.name in self.config.databases.on.values():
                 options[MYSQL] = _DatabaseOptions(self)
             hosts[node.name] = Host(

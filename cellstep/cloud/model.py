@@ -288,6 +288,17 @@ class MonitoringConfig(_Strict):
         return self
 
 
+class ImagesCheckConfig(_Strict):
+    """The lists of images as an ordinary user has them: commands on each top controller, past the fence."""
+
+    environment: Maybe = Field(
+        default="", description="file on each top controller with an ordinary user's credentials, sourced before"
+    )
+    project: Line = Field(description="the id of that user's project")
+    nova: Line = Field(default="nova image-list", description="lists the images through Nova's API")
+    glance: Line = Field(default="glance image-list", description="lists the images through Glance's API")
+
+
 class CheckoutConfig(_Strict):
     """The check-out tests: commands on the first top controller."""
 
@@ -310,6 +321,9 @@ class CheckoutConfig(_Strict):
         default=900, description="seconds to wait for samples of every compute node: longer than the agents' interval"
     )
     commands: list[CommandOn] = Field(default_factory=list, description="the site's own tests")
+    images: ImagesCheckConfig | None = Field(
+        default=None, description="the lists of images that an ordinary user gets, for the stage glance"
+    )
 
 
 class KeystoneConfig(_Strict):
@@ -359,6 +373,11 @@ class StagingConfig(_Strict):
         default_factory=dict,
         description="component to the command that changes the copy's schema, in place of the release's; {config} is "
         "the file with the copy's address",
+    )
+    live: dict[str, Line] = Field(
+        default_factory=dict,
+        description="component to the command that changes the live schema from there, where the component's stage "
+        "does it before its packages are updated (glance)",
     )
     warn_factor: Factor = Field(default=2, description="a live change that takes so many times as long is told of")
     stop_factor: Factor = Field(default=10, description="one that takes so many times as long is ended")

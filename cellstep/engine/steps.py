@@ -67,6 +67,7 @@ class Step:
         reconnects: its nodes connect to RabbitMQ again: no more begin in a second than the site allows.
         bystanders: also on database nodes of the run's cells that the run otherwise leaves alone.
         keep: takes what a node's task noted (`tasks.holds.Noted`), before its end is in the journal.
+        cell: the cell that it changes, where that is not its nodes' own.
     """
 
     title: str
@@ -83,6 +84,7 @@ class Step:
     reconnects: bool = False
     bystanders: bool = False
     keep: Keep | None = None
+    cell: str = ""
 
 
 @dataclass(frozen=True)
@@ -130,6 +132,7 @@ def step(  # noqa: PLR0913 - all but two are given by name, in the line of a run
     at_once: bool = False,
     bystanders: bool = False,
     keep: Keep | None = None,
+    cell: str = "",
     **arguments: Any,
 ) -> Step:
     """A step that does something on each node."""
@@ -139,6 +142,7 @@ def step(  # noqa: PLR0913 - all but two are given by name, in the line of a run
         at_once=at_once,
         bystanders=bystanders,
         keep=keep,
+        cell=cell,
     )
 
 

@@ -144,12 +144,31 @@ def _without_epoch(evr: str) -> str:
     return evr.rpartition(":")[2]
 
 
+class PolicyFact(_Strict):
+    """A rule that a policy file must have before the release's services run, where a node has the file.
+
+    Attributes:
+        file: its path, of this component or of another.
+        rule: its name.
+        value: what is written where there is none.
+        tiers: the nodes that may have the file.
+        why: what happens without it, in the operators' words.
+    """
+
+    file: Annotated[str, Field(pattern=r"^/[\w./-]+$")]
+    rule: str
+    value: str
+    tiers: tuple[Tier, ...]
+    why: str
+
+
 class Component(_Strict):
     """What one component brings."""
 
     packages: dict[str, PackageFact] = Field(default_factory=dict)
     services: tuple[ServiceFact, ...] = ()
     databases: tuple[SchemaFact, ...] = ()
+    policies: tuple[PolicyFact, ...] = ()
 
     def head(self, schema: SchemaFact) -> int:
         """The version that the exact packages bring one of its schemas to."""

@@ -5,10 +5,11 @@ from collections.abc import Callable
 from cellstep.cloud.load import Cloud
 from cellstep.engine.steps import Runbook
 from cellstep.errors import UsageError
-from cellstep.stages import ceilometer, cinder, keystone, nova, nova_backout, preparation
+from cellstep.stages import ceilometer, cinder, glance, keystone, nova, nova_backout, preparation
 
 STAGES: dict[str, Callable[[Cloud], Runbook]] = {
     "ceilometer": ceilometer.runbook,
+    "glance": glance.runbook,
     "keystone": keystone.runbook,
     "cinder": cinder.runbook,
     "nova": nova.runbook,

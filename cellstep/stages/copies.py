@@ -112,6 +112,26 @@ class Copies:
         there = [node for node in self.cloud.nodes if node.name == on]
         return Nodes("the staging node", lambda nodes: there if self.sources.choose(nodes) else [])
 
+    @property
+    def stagers(self) -> Nodes:
+        """The staging node, where the schema is changed from there: in runs that go to a controller of its cell.
+
+        Raises:
+            ConfigurationError: cloud.yaml names none.
+        """
+        on = self.cloud.config.staging.on
+        if on is None:
+            words = f"cloud.yaml: staging.on is not there: the schema of {self.component} is changed from there"
+            raise ConfigurationError([f"{words}; name a node that has the new release's commands"])
+        cells = {its.node.cell for its in self.schemas.values()}
+        there = [node for node in self.cloud.nodes if node.name == on]
+        return Nodes("the staging node", lambda nodes: there if cells & changed_cells(nodes) else [])
+
+    @property
+    def cell(self) -> str:
+        """The cell of the component's only database."""
+        return next(iter(self.schemas.values())).node.cell
+
     # Arguments
 
     def dumps(self, context: Context, node: Node) -> Mapping[str, Any]:
@@ -159,14 +179,21 @@ class Copies:
         Raises:
             Stopped: the gate was left out, with --from or --step.
         """
+        return self._forecast(context, node.cell)
+
+    def forecast_of_stager(self, context: Context, _node: Node) -> Mapping[str, Any]:
+        """The same on the staging node, which may be in any cell."""
+        return self._forecast(context, self.cell)
+
+    def _forecast(self, context: Context, cell: str) -> Mapping[str, Any]:
         passed = {row["title"] for row in context.journal.steps(context.run) if row["state"] == "done"}
         if self.gate not in passed and not context.options.dry_run:
             raise Stopped(f"no schema is changed before “{self.gate}” has passed in the same run: begin at the dumps")
         staging = self.cloud.config.staging
         tried = context.journal.records(REHEARSAL, self.component, context.run)
-        mine = [place for place, its in self.schemas.items() if its.node.cell == node.cell]
+        mine = [place for place, its in self.schemas.items() if its.node.cell == cell]
         if not mine:
-            raise Stopped(f"cloud.yaml and the inventory name no database of {self.component} in {node.cell}")
+            raise Stopped(f"cloud.yaml and the inventory name no database of {self.component} in {cell}")
         restored = context.journal.records(RESTORE, self.component)
         for place in mine:
             if place in restored and restored[place].data["state"] not in {"ok", "changed", "skipped"}:

@@ -93,6 +93,9 @@ def _first(lab: LabHandle, host: HostSpec) -> None:
     script += [component.prepare(lab.spec, host, lab.secrets) for component in chosen]
     if host == settings.infrastructure(lab.spec, "top"):
         staged = [*_STAGED, *(name for component in chosen for name in component.staging)]
+        for component in chosen:
+            own = component.staging_files(lab.spec, lab.secrets)
+            script += [settings.write(path, content.text, content.mode) for path, content in own.items()]
         script.append(_STAGING.format(packages=" ".join(f"{name}-2*.rpm" for name in staged)))
     script.append(settings.write("/etc/yum.repos.d/grizzly.repo", settings.GRIZZLY_REPOSITORY))
     tier = settings.tier(host)

@@ -118,6 +118,7 @@ def nova_conf(spec: LabSpec, host: HostSpec, passwords: dict[str, str]) -> str:
         "rabbit_userid = nova",
         f"rabbit_password = {passwords['rabbitmq']}",
         f"rabbit_virtual_host = {virtual_host(host.cell)}",
+        *([f"glance_api_servers = {infrastructure(spec, 'top').name}:9292"] if "glance" in spec.components else []),
         "compute_api_class = nova.compute.cells_api.ComputeCellsAPI"
         if top
         else "quota_driver = nova.quota.NoopQuotaDriver",
@@ -200,10 +201,10 @@ def site_manifest(services: Mapping[str, Iterable[str]]) -> str:
         services: tier to its services.
     """
     text = (FILES / "puppet" / "site.pp").read_text()
-    for name, pattern in _NODES.items():
-        titles = ", ".join(f"'{service}'" for service in services.get(name, ()))
+    for name, own in services.items():
+        titles = ", ".join(f"'{service}'" for service in own)
         text += (
-            f"node /{pattern}/ {{\n  service {{ [{titles}]:\n    ensure  => running,\n"
+            f"node /{_NODES[name]}/ {{\n  service {{ [{titles}]:\n    ensure  => running,\n"
             "    require => Exec['update packages'],\n  }\n}\n"
         )
     return text + "node default { }\n"

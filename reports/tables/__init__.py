@@ -15,7 +15,9 @@ from reports.tables import (
     guests,
     hazards,
     hosts,
+    images,
     performance,
+    policies,
     preflight,
     quarantine,
     quotas,
@@ -41,6 +43,8 @@ TABLES: dict[str, ModuleType] = {
     "backups": backups,
     "rehearsals": rehearsals,
     "darktime": darktime,
+    "images": images,
+    "policies": policies,
     "tokens": tokens,
     "performance": performance,
 }
