@@ -258,6 +258,14 @@ class ClientsConfig(_Strict):
     )
 
 
+class KeystoneConfig(_Strict):
+    """What the site wants of Keystone's stage beside the upgrade."""
+
+    purge_tokens: Flag = Field(
+        default=False, description="delete expired tokens before the dumps, a few at a time, while keystone serves"
+    )
+
+
 class MeasureConfig(_Strict):
     """What `cellstep measure` times before a stage and after it, with the environment of the check-out tests."""
 
@@ -371,6 +379,7 @@ class CloudConfig(_Strict):
     repository: RepositoryConfig = Field(description="the package repository of the release to upgrade to")
     preflight: PreflightConfig = Field(default_factory=PreflightConfig, description="thresholds of the preflight")
     monitoring: MonitoringConfig = Field(default_factory=MonitoringConfig, description="restarts and alarms")
+    keystone: KeystoneConfig = Field(default_factory=KeystoneConfig, description="Keystone's stage")
     checkout: CheckoutConfig = Field(default_factory=CheckoutConfig, description="the check-out tests")
     clients: ClientsConfig = Field(default_factory=ClientsConfig, description="the machines with client CLIs")
     measure: MeasureConfig = Field(default_factory=MeasureConfig, description="how fast the cloud answers and boots")

@@ -25,6 +25,7 @@ from reports.tables import (
     rpms,
     schemas,
     services,
+    tokens,
     volumes,
 )
 
@@ -44,6 +45,7 @@ TABLES: dict[str, ModuleType] = {
     "darktime": darktime,
     "images": images,
     "policies": policies,
+    "tokens": tokens,
     "performance": performance,
 }
 

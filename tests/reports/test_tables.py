@@ -25,6 +25,7 @@ from reports.tables import (
     rpms,
     schemas,
     services,
+    tokens,
     volumes,
 )
 from tests.support.facts import beat, guest, have, host, package, service, state, statuses, usage, use, volume
@@ -48,6 +49,7 @@ EMPTY = {
     "darktime": lambda: darktime.table([]),
     "images": lambda: images.table(Frame(), Frame()),
     "policies": lambda: policies.table([]),
+    "tokens": lambda: tokens.table([]),
     "performance": lambda: performance.table(None, None, 1.5),
 }
 FULL = {
@@ -68,8 +70,13 @@ FULL = {
     "darktime": lambda: darktime.table([dark((0.0, 2.5, 503))]),
     "images": lambda: images.table(Frame([image("i")]), Frame([image("i")])),
     "policies": lambda: policies.table([ruled("h")]),
+    "tokens": lambda: tokens.table([crossing("top", "a", "b", "ok")]),
     "performance": lambda: performance.table(measured(list=[0.1]), measured(list=[0.1]), 1.5),
 }
+
+
+def crossing(cell, issuer, validator, status):
+    return {"cell": cell, "issuer": issuer, "validator": validator, "status": status, "answer": ""}
 
 
 def checked(host: str, cell: str = "top", check: str = "clock") -> dict[str, str]:
@@ -650,3 +657,18 @@ def test_a_call_is_slower_by_its_median_and_one_that_fails_says_why():
     ]
     failing = performance.table(measured(a=[0.1]), measured(failed=1, a=[0.1]), 1.5)
     assert failing[["status", "detail"]].values.tolist() == [["failing", "boom"]]
+
+
+# Tokens
+
+
+def test_tokens_are_in_the_order_of_cells_and_only_ok_is_good():
+    rows = [
+        crossing("cell10", "c", "c", "ok"),
+        crossing("cell2", "b", "", "refused"),
+        crossing("top", "t2", "t1", "error"),
+        crossing("top", "t1", "t2", "silent"),
+    ]
+    table = tokens.table(rows)
+    assert table["issuer"].tolist() == ["t1", "t2", "b", "c"]
+    assert findings("tokens", table)["status"].tolist() == ["silent", "error", "refused"]
