@@ -28,6 +28,7 @@ class Baseline:
         instances: rows of `continuity.instance_rows`.
         saved: the nodes whose guests were saved, also those that had none.
         ours: what the upgrade has done since.
+        images: rows of `tasks.traces.images`.
         schemas: how the databases were before their schema was changed, by place (`cellstep.check.after.Before`).
     """
 
@@ -37,6 +38,7 @@ class Baseline:
     systems: Sequence[Mapping[str, Any]] | None = None
     quotas: Sequence[Mapping[str, Any]] | None = None
     instances: Sequence[Mapping[str, Any]] | None = None
+    images: Sequence[Mapping[str, Any]] | None = None
     saved: frozenset[str] = field(default=frozenset(), compare=False)
     ours: Ours = field(default_factory=Ours, compare=False)
     schemas: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, compare=False)
@@ -73,6 +75,7 @@ class Baseline:
             merged("systems"),
             first("quotas"),
             first("instances"),
+            first("images"),
             frozenset(kept.about(where, "guests")) if where else frozenset(),
             continuity.ours(journal, _books(cloud, stage), whole[0].started_at) if whole else Ours(),
             records(journal, component_of(stage)),

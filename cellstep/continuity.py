@@ -1,24 +1,25 @@
-"""Volumes and guests before and after: since when a difference counts, who may have made it, what the upgrade did."""
+"""Volumes, guests and images before and after: since when a difference counts, who made it, what the upgrade did."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cellstep import kept
 from cellstep.cloud.load import Cloud
 from cellstep.cloud.nodes import Node
+from cellstep.cloud.places import places
 from cellstep.engine.journal import Journal, RunRecord
 from cellstep.engine.steps import Runbook
 from reports.reasons import ABSENT, DELETED, UPGRADE, Ours, Reason, Standing, Traces, short
 from tasks import downgrade, reboot
 from tasks.evidence import Evidence
-from tasks.traces import CINDER, NOVA, earlier
+from tasks.traces import CINDER, GLANCE, NOVA, earlier
 
 if TYPE_CHECKING:
     from cellstep.baseline import Baseline
     from cellstep.verification import Answers
 
-TABLES = frozenset({"volumes", "guests"})
+TABLES = frozenset({"volumes", "guests", "images"})
 """The tables whose differences are explained."""
 
 _MAY_HAVE_REBOOTED = frozenset({"changed", "failed", "unknown"})
@@ -33,11 +34,20 @@ def cinders_node(cloud: Cloud, node: Node) -> bool:
     return node.name == named if named else node.cell == "top"
 
 
-def changes_of(cloud: Cloud, node: Node) -> tuple[tuple[str, str], ...]:
-    """What is asked of a database node to explain differences, with the database that it is in."""
-    found = [(what, cloud.database("nova")) for what in NOVA]
-    if cinders_node(cloud, node):
-        found += [(what, cloud.database("cinder")) for what in CINDER]
+def glances_node(cloud: Cloud, node: Node) -> bool:
+    """Whether Glance's database is on this database node."""
+    return node.name in {place.node.name for place in places(cloud, "glance")}
+
+
+def changes_of(cloud: Cloud, node: Node, tables: Collection[str]) -> tuple[tuple[str, str], ...]:
+    """What is asked of a database node to explain differences in these tables, with the database that it is in."""
+    found = []
+    if not {"volumes", "guests"}.isdisjoint(tables):
+        found += [(what, cloud.database("nova")) for what in NOVA]
+        if cinders_node(cloud, node):
+            found += [(what, cloud.database("cinder")) for what in CINDER]
+    if "images" in tables and glances_node(cloud, node):
+        found += [(what, cloud.database("glance")) for what in GLANCE]
     return tuple(found)
 
 
@@ -140,6 +150,7 @@ def traces(
         _rows(stores, "attachments"),
         _rows(stores, "volumes"),
         _rows(stores, "transfers"),
+        _rows(stores, "images"),
         baseline.ours,
         frozenset(short(node.name) for node, evidence in read if evidence.facts and node.tier == "compute"),
         frozenset(node.name for node in nodes) - saved,

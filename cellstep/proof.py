@@ -16,7 +16,7 @@ from cellstep.engine.journal import Journal
 from cellstep.engine.run import Interrupted
 from cellstep.engine.store import now
 from cellstep.errors import UsageError
-from cellstep.stages import runbook_of
+from cellstep.stages import identity, runbook_of
 from cellstep.stages.arguments import DARK
 
 if TYPE_CHECKING:
@@ -184,6 +184,10 @@ def _write(
     seen = journal.records(DARK, verification.component_of(stage), run) if run else {}
     if seen:
         tables["darktime"] = reporting.darktime_table(record.data for record in seen.values())
+    crossed = journal.records(identity.TOKENS, verification.component_of(stage), run) if run else {}
+    if crossed:
+        tables["tokens"] = reporting.tokens_table(identity.rows(cloud, crossed))
+        compliant = compliant and reporting.compliant({"tokens": tables["tokens"]})
     past = overridden(journal, run)
     folder = _files(about, tables, past)
     held = journal.all_open_holds()

@@ -67,6 +67,13 @@ def darktime_table(seen: Iterable[Mapping[str, Any]]) -> "pd.DataFrame":
     return darktime.table(seen)
 
 
+def tokens_table(rows: Iterable[Mapping[str, Any]]) -> "pd.DataFrame":
+    """The table `tokens` from the rows of `cellstep.stages.identity.rows`."""
+    from reports.tables import tokens  # noqa: PLC0415 - brings pandas
+
+    return tokens.table(rows)
+
+
 def verdicts(tables: "Mapping[str, pd.DataFrame]") -> dict[str, dict[str, int]]:
     """Rows by status of each table, the compliant statuses last."""
     from reports.tables import TABLES  # noqa: PLC0415 - brings pandas

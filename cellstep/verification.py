@@ -11,8 +11,10 @@ from cellstep.check.gates import Checks
 from cellstep.cloud.load import Cloud
 from cellstep.cloud.nodes import Node
 from cellstep.cloud.places import places
+from cellstep.cloud.policies import policies_of
 from cellstep.engine.dispatch import Dispatcher
 from reports.reasons import Traces, by_key, short
+from tasks import platforms
 from tasks.evidence import Evidence, Patience, Wanted, gather
 
 if TYPE_CHECKING:
@@ -20,13 +22,18 @@ if TYPE_CHECKING:
 
     from cellstep.baseline import Baseline
 
-TABLES = ("rpms", "services", "schemas", "volumes", "quotas", "guests")
+TABLES = ("rpms", "services", "schemas", "volumes", "quotas", "guests", "images", "policies")
 """The tables that are made from answers; `hosts` is made from the journal."""
 
-NODE_TABLES = ("rpms", "services", "guests")
+NODE_TABLES = ("rpms", "services", "guests", "policies")
 """Those that are about single nodes: with `--limit` the others say nothing."""
 
-TABLES_OF = {"nova": TABLES, "cinder": ("rpms", "services", "schemas", "volumes")}
+TABLES_OF = {
+    "glance": ("rpms", "services", "schemas", "images", "policies"),
+    "cinder": ("rpms", "services", "schemas", "volumes"),
+    "clients": ("rpms",),
+    "nova": ("rpms", "services", "schemas", "volumes", "quotas", "guests"),
+}
 """The tables of a stage, where they are others than `USUAL`."""
 
 USUAL = ("rpms", "services", "schemas")
@@ -66,6 +73,8 @@ def packages_of(cloud: Cloud, component: str, node: Node) -> dict[str, str]:
     """What the stage leaves on the node: package to `[epoch:]version[-release]`."""
     if node.tier is None:
         return {}
+    if component == CLIENTS and node.tier != "client":
+        return {}  # theirs come with the stages that need them, and with Nova's
     names = [component, CLIENTS] if node.tier == "compute" and component == "nova" else [component]
     facts = [item for name in names for item in cloud.release.components[name].packages.items()]
     return {package: fact.evr for package, fact in facts if node.tier in fact.tiers}
@@ -74,6 +83,13 @@ def packages_of(cloud: Cloud, component: str, node: Node) -> dict[str, str]:
 def expected_services(cloud: Cloud, component: str, node: Node) -> dict[str, str]:
     """The component's services on the node: service to the name of its heartbeat, or ""."""
     return cloud.services_on(component, node.tier) if node.tier else {}
+
+
+def concerns(cloud: Cloud, component: str, node: Node) -> bool:
+    """Whether the stage is about the node; a client or a dashboard has a stage that brings it packages."""
+    if node.outside:
+        return bool(packages_of(cloud, component, node))
+    return node.tier is not None
 
 
 def expected_heartbeats(cloud: Cloud, component: str, nodes: Iterable[Node], cell: str) -> list[tuple[str, str]]:
@@ -124,7 +140,7 @@ def wanted(
     stores = "database" in node.roles
     mine = stores and node.name in homes(cloud, component)
     top = stores and node.cell == "top"
-    facts = node.tier is not None and not {"rpms", "services"}.isdisjoint(tables)
+    facts = concerns(cloud, component, node) and not {"rpms", "services"}.isdisjoint(tables)
     facts = facts or (node.tier == "compute" and "guests" in tables)
     schemas = cloud.release.components[component].databases
     volumes = "volumes" in tables and continuity.cinders_node(cloud, node)
@@ -142,8 +158,12 @@ def wanted(
         instances=cloud.database("nova") if stores and "guests" in tables else "",
         clock=explained,
         since=since,
-        changes=continuity.changes_of(cloud, node) if since else (),
+        changes=continuity.changes_of(cloud, node, tables) if since else (),
         schema=_schema(cloud, component, node) if stores and "schemas" in tables else None,
+        images=cloud.database("glance")
+        if stores and "images" in tables and continuity.glances_node(cloud, node)
+        else "",
+        policies=policies_of(cloud, component, node) if "policies" in tables else (),
     )
 
 
@@ -223,6 +243,7 @@ def tables_of(
         "volumes": not any(evidence.volumes is not None for evidence in read),
         "quotas": not any(evidence.quotas is not None for evidence in read),
         "schemas": not any(evidence.schema is not None for evidence in read),
+        "images": not any(evidence.images is not None for evidence in read),
     }
     return {name: getattr(made, name)() for name in TABLES if name in tables and not silent.get(name)}
 
@@ -235,7 +256,7 @@ class _Tables:
     ) -> None:
         self.cloud, self.component, self.answers, self.baseline = cloud, component_of(component), answers, baseline
         self.back = component.endswith(BACKOUT)
-        self.nodes = [node for node in nodes if node.tier is not None]
+        self.nodes = [node for node in nodes if concerns(cloud, self.component, node)]
         self.unreachable = {node.name for node in nodes if node.name not in answers.evidence}
 
     def _frame(self, rows: Sequence[Mapping[str, Any]]) -> "pd.DataFrame":
@@ -257,9 +278,7 @@ class _Tables:
         expected: list[dict[str, str]] = [
             {"cell": node.cell, "host": node.name, "role": str(node.tier), "package": package, "expected": evr}
             for node in self.nodes
-            for package, evr in (
-                before.get(node.name, {}) if self.back else packages_of(self.cloud, self.component, node)
-            ).items()
+            for package, evr in (before.get(node.name, {}) if self.back else self._packages(node, before)).items()
         ]
         names = {row["package"] for row in expected}
         installed = [
@@ -270,6 +289,16 @@ class _Tables:
             for evr in evidence.facts.packages[package]
         ]
         return rpms.table(self._frame(expected), self._frame(installed), self.unreachable)
+
+    def _packages(self, node: Node, before: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
+        """What the stage leaves on the node, as its package manager writes versions; of clients those that it has."""
+        known = packages_of(self.cloud, self.component, node)
+        if self.component == CLIENTS:
+            evidence = self.answers.evidence.get(node.name)
+            now = evidence.facts.packages if evidence and evidence.facts else {}
+            known = {name: evr for name, evr in known.items() if name in now or name in before.get(node.name, {})}
+        version = platforms.named(node.platform).packages.version
+        return {name: version(evr) for name, evr in known.items()}
 
     def services(self) -> "pd.DataFrame":
         from reports.tables import services  # noqa: PLC0415 - brings pandas
@@ -334,6 +363,30 @@ class _Tables:
         before = [*self._guests_before({row["uuid"] for row in after}), *self._guests_of_silent_nodes()]
         traces = None if self.baseline.guests is None else self._traces([*before, *after])
         return guests.table(self._frame(before), self._frame(after), self.unreachable, traces)
+
+    def images(self) -> "pd.DataFrame":
+        from reports.tables import images  # noqa: PLC0415 - brings pandas
+
+        after = [row for _, evidence in self._evidence() for row in evidence.images or ()]
+        traces = None if self.baseline.images is None else self._traces(())
+        return images.table(self._frame(self.baseline.images or []), self._frame(after), traces)
+
+    def policies(self) -> "pd.DataFrame":
+        from reports.tables import policies  # noqa: PLC0415 - brings pandas
+
+        places = [(node, {"cell": node.cell, "host": node.name}) for node in self.nodes]
+        seen = [
+            {**where, **row}
+            for node, where in places
+            if node.name in self.answers.evidence
+            for row in self.answers.evidence[node.name].policies or ()
+        ]
+        silent = [
+            where
+            for node, where in places
+            if node.name in self.unreachable and policies_of(self.cloud, self.component, node)
+        ]
+        return policies.table(seen, silent)
 
     def _traces(self, guests: Iterable[Mapping[str, Any]]) -> Traces:
         return continuity.traces(self.cloud, self.nodes, self.answers, self.baseline, guests)

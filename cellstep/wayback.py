@@ -41,9 +41,9 @@ def under_way(journal: Journal, stage: str) -> list[RunRecord]:
 
 def synced(journal: Journal, runbook: Runbook, runs: Iterable[RunRecord]) -> set[str]:
     """The cells whose schema these runs of a stage began to change; they may not have ended it."""
-    titles = {step.title for step in runbook.steps if step.does == databases.sync}
-    rows = [row for run in runs for title in titles for row in journal.hosts(run.id, title)]
-    return {row["cell"] for row in rows if row["state"] not in NOTHING_DONE}
+    steps = [step for step in runbook.steps if step.does == databases.sync]
+    rows = [(step, row) for run in runs for step in steps for row in journal.hosts(run.id, step.title)]
+    return {step.cell or row["cell"] for step, row in rows if row["state"] not in NOTHING_DONE}
 
 
 def changes_schema(runbook: Runbook) -> bool:

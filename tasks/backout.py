@@ -10,6 +10,7 @@ from nornir.core.task import Result, Task
 from tasks import checkout, databases, puppet, rabbitmq
 from tasks.errors import CommandFailed, Refused
 from tasks.holds import changed, skipped, unchanged
+from tasks.platforms import platform_of
 from tasks.shell import change, fence, sh
 
 ASK_EVERY_S = 2.0
@@ -28,10 +29,13 @@ def wait_until_idle(task: Task, *, sync: str) -> Result:
         Refused: something still runs after an hour.
     """
     fence(task)  # from here on the node refuses what the run before has sent and not begun yet
+    busy = platform_of(task).packages.busy
+    if not busy:
+        return unchanged(task, "nothing of the upgrade runs")  # the fence has waited for whatever did
     # The pattern must not find the very command that looks: [n]ova matches nova, and not itself.
     patterns = [f"[{text[0]}]{text[1:]}" for text in (sync, "mysqldump --opt")]
     looks = [f"pgrep -f -l -- {shlex.quote(pattern)}" for pattern in patterns]
-    script = f"{{ pgrep -l -x 'yum|dnf|dnf-3'; {'; '.join(looks)}; }} | sort -u"
+    script = f"{{ pgrep -l -x '{busy}'; {'; '.join(looks)}; }} | sort -u"
     deadline = time.monotonic() + (0 if task.is_dry_run() else IDLE_TIMEOUT_S)
     pause = threading.Event()
     while True:
@@ -107,7 +111,8 @@ def lose_repository(task: Task, *, repository: str, run: str) -> Result:
     if puppet.has_repository(task, repository):
         if ended.exit_status not in puppet.PUPPET_WENT_WELL:
             raise CommandFailed("the forced Puppet run", ended)
-        raise Refused(f"`yum repolist` still lists {repository} after a Puppet run: Puppet must take it away")
+        listed = platform_of(task).packages.repolist
+        raise Refused(f"`{listed}` still lists {repository} after a Puppet run: Puppet must take it away")
     return changed(task, f"lost the repository {repository} by a forced Puppet run")
 
 

@@ -6,14 +6,16 @@ import threading
 import time
 import uuid
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from nornir.core.task import Result, Task
 
 from plugins.connections.errors import TransportError
 from plugins.connections.ssh import CommandResult
 from tasks.binding import binding_of
+from tasks.databases import PEERS, mysql_of
 from tasks.errors import CommandFailed, Refused
-from tasks.holds import changed, skipped, unchanged
+from tasks.holds import Noted, changed, skipped, unchanged
 from tasks.shell import change, sh
 
 ASK_EVERY_S = 1.0
@@ -182,6 +184,88 @@ def _wait(task: Task, command: str, wanted: str, timeout_s: float, what: str) ->
         if said == "ERROR" or time.monotonic() >= deadline:
             raise Refused(f"{what}: {said or CommandFailed('show', answer)}, not {wanted}")
         pause.wait(ASK_EVERY_S)
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What an ordinary user's list of images shows.
+
+    Attributes:
+        command: the user's.
+        project: the user's.
+        listed: how many images are in the list.
+        may_see: how many live images the project may see.
+        hidden: how many it may not see, public ones and its own left out: with none of these nothing is proven.
+        wrong: images in the list that it may not see, in words.
+    """
+
+    command: str
+    project: str
+    listed: int
+    may_see: int
+    hidden: int
+    wrong: tuple[str, ...]
+
+
+# An image is seen by all if it is public, by its owner, and by its members.
+_IMAGES = (
+    "SELECT i.id, i.name, i.owner, i.deleted<>0 AS deleted, (i.is_public<>0 OR i.owner=%s OR EXISTS (SELECT 1 FROM"
+    " image_members m WHERE m.image_id=i.id AND m.member=%s AND m.deleted=0)) AS visible FROM images i"
+)
+
+
+def images_shown(task: Task, *, environment: str, command: str, project: str, place: tuple[str, str]) -> Result:
+    """List the images as an ordinary user does, and compare with what Glance's database says that it may see.
+
+    Args:
+        task: the Nornir task.
+        environment: the file with the user's credentials on the node.
+        command: `nova image-list` or `glance image-list`.
+        project: the id of the user's project.
+        place: the node and the name of Glance's database.
+
+    Returns:
+        A `Noted` with a `Shown`.
+
+    Raises:
+        CommandFailed: the list cannot be had.
+        Refused: the command printed no table with a column ID.
+    """
+    text = sh(task, _with(environment, command), what=command, timeout=COMMAND_TIMEOUT_S).stdout
+    listed = listed_ids(text)
+    if listed is None:
+        raise Refused(f"`{command}` printed no table with a column ID: {text.strip()[:200] or 'nothing'}")
+    node, database = place
+    rows = mysql_of(task, task.host.data[PEERS][node]).query(_IMAGES, (project, project), database=database)
+    known = {row["id"]: row for row in rows}
+    wrong = []
+    for image in listed:
+        row = known.get(image)
+        if row is None:
+            wrong.append(f"image {image}, which {node}/{database} does not know: whose list is that?")
+        elif not row["visible"]:
+            wrong.append(f"image {image} “{row['name']}” of project {row['owner']}, which is not public")
+    live = [row for row in rows if not row["deleted"]]
+    may_see = sum(bool(row["visible"]) for row in live)
+    shown = Shown(command, project, len(listed), may_see, len(live) - may_see, tuple(wrong))
+    proof = f"{shown.hidden} of others are not in it" if shown.hidden else "there are none of others to hide"
+    words = f"{len(wrong)} too many of {len(listed)} images" if wrong else f"{len(listed)} images; {proof}"
+    return unchanged(task, Noted(words, shown))
+
+
+def listed_ids(text: str) -> list[str] | None:
+    """The column ID of a table as the clients of OpenStack print it; None where there is no such table.
+
+    Of an empty list glance's client prints nothing but an empty line, or the table's head.
+    """
+    rows = [[cell.strip() for cell in line.strip().strip("|").split("|")] for line in text.splitlines() if "|" in line]
+    if not rows:
+        return None if text.strip() else []
+    head = [cell.lower() for cell in rows[0]]
+    if "id" not in head:
+        return None
+    at = head.index("id")
+    return [row[at] for row in rows[1:] if len(row) > at and row[at]]
 
 
 def site_command(task: Task, *, environment: str, commands: Sequence[str]) -> Result:

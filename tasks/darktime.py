@@ -16,6 +16,8 @@ from tasks.shell import change
 
 FOLDER = "/var/lib/cellstep/darktime"
 LONGEST_S = 86_400
+BACK_S = 30
+"""Seconds to wait for an API that was opened: the load balancer first sees for itself that its servers answer."""
 
 # name, address, seconds between two looks, seconds to wait for an answer. A line for each change of the answer, and at
 # most every tenth look one that says that it is still so: `when status`, seconds since 1970. 000: no answer at all.
@@ -47,13 +49,17 @@ for ((tries = 0; tries < 100; tries++)); do [ ! -s "$name.log" ] || break; sleep
 cat "$name.log"
 """
 
-# name. Ends it, and prints what it saw.
+# name, seconds to wait until it serves. Ends it, and prints what it saw.
 _END = r"""
 cd {folder} 2> /dev/null || exit 0
 name={name}
 if [ -s "$name.pid" ]; then
   read -r pid < "$name.pid"
   if tr '\0' '\n' < "/proc/$pid/cmdline" 2> /dev/null | grep -qxF "cellstep-$name"; then
+    for ((tries = 0; tries < {back}; tries++)); do
+      case "$(tail -n 1 "$name.log")" in *' '[1-4]??) break;; esac
+      sleep 1
+    done
     kill "$pid" 2> /dev/null || :
     for ((tries = 0; tries < 100; tries++)); do [ -e "/proc/$pid" ] || break; sleep 0.1; done
     echo "@ended $(date +%s.%N)"
@@ -178,22 +184,28 @@ def begin(task: Task, *, prior: Mapping[str, Any], api: str, url: str, every_s: 
     seen = parse(said, api, url)
     if seen is None or seen.spans:
         status = seen.spans[-1].status if seen else 0
-        end(task, prior={}, api=api, url=url, every_s=every_s)
+        _end(task, api, url, back=0)
         what = f"HTTP {status}" if status else "no answer"
         raise Refused(f"{url} does not serve now ({what}): mend it, or the address in apis.urls")
     return changed(task, f"looks at {url} every {every_s:g} s")
 
 
 def end(task: Task, *, prior: Mapping[str, Any], api: str, url: str, every_s: float) -> Result:
-    """End the looking, and tell what was seen; the result is a `Noted` with a `Dark`, or None."""
+    """End the looking once the API serves, and tell what was seen; the result is a `Noted` with a `Dark`, or None."""
     del prior, every_s
     if task.is_dry_run():
         return changed(task, Noted("would end the looking", None))
-    seen = parse(change(task, _script(_END, api), what=f"ending the look at {url}").stdout, api, url)
-    change(task, _script("cd {folder} && rm -f -- {name}.log {name}.pid {name}.sh", api), ok=None)
+    seen = _end(task, api, url, back=BACK_S)
     if seen is None:
         return skipped(task, Noted("it was not looked at", None))
     return changed(task, Noted(told(seen), seen.plain()))
+
+
+def _end(task: Task, api: str, url: str, back: int) -> Dark | None:
+    what = f"ending the look at {url}"
+    said = change(task, _script(_END, api, back=back), what=what, timeout=BACK_S + 60.0).stdout
+    change(task, _script("cd {folder} && rm -f -- {name}.log {name}.pid {name}.sh", api), ok=None)
+    return parse(said, api, url)
 
 
 def told(seen: Dark) -> str:

@@ -52,10 +52,11 @@ class Pace:
 
 def mysql(task: Task) -> Mysql:
     """The connection to the MySQL server on the task's node, through its SSH connection where the site says so."""
-    return _mysql_of(task, task.host)
+    return mysql_of(task, task.host)
 
 
-def _mysql_of(task: Task, host: Host) -> Mysql:
+def mysql_of(task: Task, host: Host) -> Mysql:
+    """The same to the server of another node than the task's."""
     options = host.get_connection_parameters("cellstep_mysql")
     if (options.extras or {}).get("via") == "ssh":
         host.get_connection("cellstep_ssh", task.nornir.config)
@@ -98,7 +99,7 @@ def schema_version(task: Task, version: str, told_by: Told | None = None) -> int
     """The version that the component's own command tells (`nova-manage db version`), or the database itself."""
     if told_by is not None:
         node, database, repository = told_by
-        rows = _mysql_of(task, task.host.data[PEERS][node]).query(
+        rows = mysql_of(task, task.host.data[PEERS][node]).query(
             "SELECT version FROM migrate_version WHERE repository_id=%s", (repository,), database=database
         )
         if not rows:

@@ -1,6 +1,5 @@
 """The way back of packages and kernels: exactly what was on the node before the upgrade."""
 
-import fnmatch
 import shlex
 import time
 from collections.abc import Mapping, Sequence
@@ -8,15 +7,16 @@ from dataclasses import dataclass
 
 from nornir.core.task import Result, Task
 
-from tasks.errors import CommandFailed, Refused
+from tasks.errors import Refused
 from tasks.holds import changed, skipped
 from tasks.jobs import detached, earlier
-from tasks.packages import EVR, UPDATE_TIMEOUT_S, installed_kernels
+from tasks.packages import UPDATE_TIMEOUT_S, absent, bring, installed_kernels
+from tasks.platforms import lacking, platform_of
+from tasks.platforms.model import Back
 from tasks.reboot import restart, running_kernel, taken_up
 from tasks.shell import change, sh
 
 SHOWN = 4
-READ = f"rpm -qa --qf '%{{NAME}} {EVR} %{{INSTALLTID}}\\n'"
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def way_back(
     absent = {name: evr for name, evr in before.items() if name not in versions}
     new = {name: versions[name][0] for name in release if name in versions and name not in before}
     along: dict[str, str] = {}
-    transactions = {tid for name, _, tid in rows if name in back or name in new}
+    transactions = {tid for name, _, tid in rows if tid and (name in back or name in new)}
     for name, evr, tid in rows:
         # Kernels stand beside each other and have a step of their own.
         if tid not in transactions or name in before or name in new or name.startswith("kernel") or not everything:
@@ -81,18 +81,29 @@ def way_back(
 
 
 def _rows(task: Task) -> list[tuple[str, str, str]]:
-    """Name, version and transaction of all that is installed.
+    """Name, version and transaction of all that is installed; "" for one that the package manager does not number.
 
     Raises:
-        CommandFailed: the RPM database cannot be read.
+        CommandFailed: the database cannot be read.
     """
-    lines = sh(task, READ, what="reading the RPM database").stdout.splitlines()
-    return [(name, evr, tid) for name, evr, tid in (line.split() for line in lines)]
+    mine = platform_of(task).packages
+    script = mine.back.rows if mine.back else ""
+    said = sh(task, script or mine.listing, what=f"reading {mine.database}").stdout
+    if not script:
+        return [(name, version, "") for name, versions in mine.parse(said).items() for version in versions]
+    return [(name, evr, tid) for name, evr, tid in (line.split() for line in said.splitlines())]
 
 
-def _words(packages: Mapping[str, str]) -> str:
-    """For yum: name-version-release without the epoch, which the yum of EL6 does not take there."""
-    return " ".join(shlex.quote(f"{name}-{evr.rpartition(':')[2]}") for name, evr in sorted(packages.items()))
+def _way(task: Task) -> Back:
+    """How the node's package manager goes back.
+
+    Raises:
+        tasks.platforms.Lacking: it does not.
+    """
+    back = platform_of(task).packages.back
+    if back is None:
+        raise lacking(task, "way back for packages")
+    return back
 
 
 def _shown(packages: Mapping[str, str]) -> str:
@@ -103,11 +114,11 @@ def _shown(packages: Mapping[str, str]) -> str:
 def download(
     task: Task, *, before: Mapping[str, str] | None, everything: Mapping[str, Sequence[str]], release: Sequence[str]
 ) -> Result:
-    """Bring the versions of before into yum's cache: that they are to be had is known before anything is stopped.
+    """Bring the versions of before to the node: that they are to be had is known before anything is stopped.
 
     Raises:
-        CommandFailed: yum failed.
-        Refused: yum ended well, but a package is not in its cache.
+        CommandFailed: the package manager failed.
+        Refused: it ended well, but a package is not in its cache.
     """
     if before is None:
         return skipped(task, "no versions were saved: nothing had been updated then")
@@ -117,18 +128,15 @@ def download(
         return skipped(task, "at the versions of before already")
     if task.is_dry_run():
         return changed(task, f"would download {_shown(wanted)}")
-    for verb, some in (("downgrade", way.back), ("install", way.absent)):
+    mine, verbs = platform_of(task).packages, (("downgrade", way.back), ("install", way.absent))
+    how, fetch = mine.download, _way(task).download
+    if how is None or fetch is None:
+        return skipped(task, f"{mine.manager} brings nothing beforehand")
+    for verb, some in verbs:
         if some:
-            script = f"yum -y --downloadonly {verb} {_words(some)} 2>&1"
-            ended = detached(task, script, name=verb, what="downloading", timeout=UPDATE_TIMEOUT_S, ok=(0, 1))
-            # The plugin of EL6 ends yum with 1, which is also yum's general error: its words tell them apart.
-            if ended.exit_status and "--downloadonly specified" not in ended.stdout:
-                raise CommandFailed("downloading", ended)
-    cached = sh(task, "find /var/cache/yum /var/cache/dnf -name '*.rpm' 2>/dev/null", ok=None).stdout.split()
-    files = {path.rpartition("/")[2] for path in cached}
-    lacking = [n for n, evr in wanted.items() if not fnmatch.filter(files, f"{n}-{evr.rpartition(':')[2]}.*.rpm")]
-    if lacking:
-        raise Refused(f"not in yum's cache: {_words({n: wanted[n] for n in lacking})}; has the node its repository?")
+            bring(task, how, fetch(verb, some), name=verb)
+    if lacks := absent(task, how, wanted):
+        raise Refused(f"not in {mine.manager}'s cache: {' '.join(lacks)}; has the node its repository?")
     return changed(task, f"downloaded {len(wanted)} packages")
 
 
@@ -144,9 +152,9 @@ def to_before(
         release: the names of the release's packages.
 
     Raises:
-        CommandFailed: yum failed, or the RPM database cannot be read.
-        tasks.jobs.CutOff: yum was killed, or the node was restarted in the middle of its transaction.
-        Refused: yum ended well, but the RPM database does not say what it said before.
+        CommandFailed: the package manager failed, or its database cannot be read.
+        tasks.jobs.CutOff: it was killed, or the node was restarted in the middle of its transaction.
+        Refused: it ended well, but its database does not say what it said before.
     """
     if before is None:
         return skipped(task, "no versions were saved: nothing had been updated then")
@@ -158,33 +166,24 @@ def to_before(
         return skipped(task, "at the versions of before already")
     if task.is_dry_run():
         return changed(task, f"would bring back {_shown({**way.back, **way.absent})}")
-    detached(task, _script(way), name="downgrade", what="yum downgrade", timeout=UPDATE_TIMEOUT_S)
+    script, manager = (
+        _way(task).script(way.back, way.along, way.absent, list(way.new)),
+        platform_of(task).packages.manager,
+    )
+    detached(task, script, name="downgrade", what=f"{manager} downgrade", timeout=UPDATE_TIMEOUT_S)
     rows = _rows(task)
     have = {name: evr for name, evr, _ in rows}
     after = way_back(rows, before, everything, release)
     wrong = {**after.back, **after.absent}
     if wrong:
         first = ", ".join(f"{name} is {have.get(name, 'not there')}, not {evr}" for name, evr in sorted(wrong.items()))
-        raise Refused(f"yum ended well, but {first}; is the version in a repository, is it excluded?")
+        raise Refused(f"{manager} ended well, but {first}; is the version in a repository, is it excluded?")
     left = {name: have[name] for name in [*way.along, *way.new] if name in have and have[name] != way.along.get(name)}
     said = [f"back to {_shown({**way.back, **way.absent})}"] if way.back or way.absent else []
     gone = sorted(way.new.keys() - have.keys())
     said += [f"removed {', '.join(gone)}"] if gone else []
     said += [f"left as it is, since others need it: {_shown(left)}"] if left else []
     return changed(task, "; ".join(said))
-
-
-def _script(way: Way) -> str:
-    """What came along with the release's packages goes back with them where it can, and stays where it cannot."""
-    lines = ["set -e"]
-    if way.back:
-        alone = f"yum -y downgrade {_words(way.back)}"
-        lines.append(f"yum -y downgrade {_words({**way.back, **way.along})} || {alone}" if way.along else alone)
-    if way.absent:
-        lines.append(f"yum -y install {_words(way.absent)}")
-    # rpm refuses to remove what something else needs, where yum would take that along.
-    lines += [f"rpm -e {shlex.quote(name)} || echo 'left: {name}'" for name in sorted(way.new)]
-    return "\n".join(lines)
 
 
 def kernel_to_before(task: Task, *, running: str | None, kernels: Sequence[str], timeout_s: float) -> Result:
@@ -220,7 +219,7 @@ def kernel_to_before(task: Task, *, running: str | None, kernels: Sequence[str],
         said = f"rebooted into kernel {running}, boot id {after}"
         extra = _extra(task, kernels)
     if extra:
-        change(task, _remove(extra), what="removing the new kernel", timeout=UPDATE_TIMEOUT_S)
+        change(task, _remove(task, extra), what="removing the new kernel", timeout=UPDATE_TIMEOUT_S)
     if left := _extra(task, kernels):
         raise Refused(f"still installed: kernel {', '.join(left)}")
     return changed(task, said or f"removed kernel {', '.join(extra)}, which did not run")
@@ -230,8 +229,11 @@ def _extra(task: Task, kernels: Sequence[str]) -> list[str]:
     return [kernel for kernel in installed_kernels(task) if kernel not in kernels]
 
 
-def _remove(kernels: Sequence[str]) -> str:
-    return f"rpm -e {' '.join(shlex.quote(f'kernel-{kernel}') for kernel in kernels)}"
+def _remove(task: Task, kernels: Sequence[str]) -> str:
+    script = platform_of(task).packages.remove_kernels
+    if script is None:
+        raise lacking(task, "way to remove kernels")
+    return script(kernels)
 
 
 def _make_default(task: Task, running: str, extra: Sequence[str]) -> None:
@@ -242,6 +244,6 @@ def _make_default(task: Task, running: str, extra: Sequence[str]) -> None:
     if not any(running == kernel or running.startswith(f"{kernel}.") for kernel in installed_kernels(task)):
         raise Refused(f"kernel {running}, which ran before, is not installed any more: install it, then resume")
     image = shlex.quote(f"/boot/vmlinuz-{running}")
-    otherwise = _remove(extra) if extra else "true"
+    otherwise = _remove(task, extra) if extra else "true"
     script = f"if type -P grubby >/dev/null; then grubby --set-default={image}; else {otherwise}; fi"
     change(task, script, what=f"making {running} the default kernel", timeout=UPDATE_TIMEOUT_S)

@@ -6,10 +6,11 @@ from typing import Any
 
 from nornir.core.task import Result, Task
 
-from tasks import databases, quotas, traces
+from tasks import databases, policies, quotas, traces
 from tasks.facts import Facts, ask_node
 from tasks.hazards import Seen, look
 from tasks.holds import unchanged
+from tasks.policies import Policy
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,8 @@ class Wanted:
         since: a time by that clock, since which the changes are listed; "" for none of them.
         changes: of `tasks.traces.CHANGES`, with the database that each is in.
         schema: what `tasks.hazards.look` is asked of the component's database; None for nothing.
+        images: the database whose live images are listed.
+        policies: the rules that are looked for in policy files.
     """
 
     facts: tuple[str, ...] | None = None
@@ -56,6 +59,8 @@ class Wanted:
     since: str = ""
     changes: tuple[tuple[str, str], ...] = ()
     schema: Mapping[str, Any] | None = None
+    images: str = ""
+    policies: tuple[Policy, ...] = ()
 
     def __bool__(self) -> bool:
         """Whether anything is asked at all."""
@@ -71,6 +76,8 @@ class Evidence:
         since: since when `changes` are listed.
         changes: what was touched, by the names in `tasks.traces.CHANGES`.
         schema: the component's database: its tables and what was counted.
+        images: rows of `tasks.traces.images`.
+        policies: rows of `tasks.policies.look`.
     """
 
     facts: Facts | None = None
@@ -83,6 +90,8 @@ class Evidence:
     since: str = ""
     changes: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
     schema: Seen | None = None
+    images: Sequence[Mapping[str, Any]] | None = None
+    policies: Sequence[Mapping[str, Any]] | None = None
 
 
 def gather(task: Task, *, wanted: Wanted) -> Result:
@@ -99,8 +108,10 @@ def gather(task: Task, *, wanted: Wanted) -> Result:
     volumes = traces.volumes(task, wanted.volumes) if wanted.volumes else None
     usage = quotas.read(task, database=wanted.quotas).result if wanted.quotas else None
     instances = traces.instances(task, wanted.instances) if wanted.instances else None
+    images = traces.images(task, wanted.images) if wanted.images else None
     # After the lists: whatever is not in them any more has left its trace by now.
     changes = traces.changes(task, dict(wanted.changes), wanted.since) if wanted.since else {}
     schema = look(task, **wanted.schema).result if wanted.schema else None
-    asked = (facts, heartbeats, heads, volumes, usage, instances, clock, wanted.since, changes, schema)
+    rules = policies.look(task, wanted.policies) if wanted.policies else None
+    asked = (facts, heartbeats, heads, volumes, usage, instances, clock, wanted.since, changes, schema, images, rules)
     return unchanged(task, Evidence(*asked))

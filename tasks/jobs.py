@@ -20,10 +20,11 @@ from plugins.connections.errors import CommandTimeout, ConnectionLost, Unreachab
 from plugins.connections.ssh import CommandResult
 from tasks.binding import Binding, Command, binding_of, ends
 from tasks.errors import TAIL_LINES, CommandFailed, Refused, TaskError
-from tasks.shell import change, changing, first_line, guarded, taken
+from tasks.platforms import lacking, platform_of
+from tasks.platforms.posix import BOOT_ID_FILE
+from tasks.shell import change, changing, fence, first_line, guarded, taken
 
 JOB = Path(__file__).with_name("job.sh").read_text()
-BOOT_ID_FILE = "/proc/sys/kernel/random/boot_id"
 KEEP_DAYS = 14
 BOUND = 64 * 1024  # bytes of each stream that are brought back
 REATTACH_S = 60.0  # without any answer of the node; then the connection counts as lost
@@ -104,7 +105,8 @@ def detached(
 ) -> CommandResult:
     """Run a script that changes the node as a job, and wait for its end; attach to it where it was started before.
 
-    A task that is not bound to a run has no place to find its jobs again by: its script runs as `change` does.
+    A task that is not bound to a run has no place to find its jobs again by: its script runs as `change` does. So it
+    does on a platform without jobs: there it ends with its connection, and what became of it is unknown then.
 
     Args:
         task: the Nornir task.
@@ -124,7 +126,7 @@ def detached(
     """
     what = what or first_line(script)
     binding = binding_of(task)
-    if binding is None:
+    if binding is None or not platform_of(task).jobs:
         return change(task, script, what=what, timeout=timeout, ok=ok)
     ask = partial(_look, task, binding, job_id(binding, name), script=script, limit=timeout)
     with changing(task, what):
@@ -145,6 +147,8 @@ def begin(task: Task, script: str, *, name: str, what: str = "", timeout: float)
     binding = binding_of(task)
     if binding is None:
         raise Refused(f"{task.host.name}: not part of a run: {what or first_line(script)}")
+    if not platform_of(task).jobs:
+        raise lacking(task, "command that outlives its connection")
     with changing(task, what or first_line(script)):
         return _look(task, binding, job_id(binding, name), 0, script=script, limit=timeout)
 
@@ -158,6 +162,9 @@ def earlier(task: Task, name: str, *, timeout: float) -> Job | None:
     """
     binding = binding_of(task)
     if binding is None or not binding.again:
+        return None
+    if not platform_of(task).jobs:
+        fence(task, timeout=timeout)  # it was a plain change, which may be under way still
         return None
     job = _until_ended(task, name, timeout, partial(_look, task, binding, job_id(binding, name)))
     return None if job.state == "absent" else job
@@ -184,6 +191,9 @@ def attach(task: Task, *, timeout: float) -> list[Job]:
     """
     binding = binding_of(task)
     if binding is None or task.is_dry_run():
+        return []
+    if not platform_of(task).jobs:
+        fence(task, timeout=timeout)
         return []
     own = _prefix(binding)
     body = f"guard\nunlock\nidle {timeout:.0f}\nown={shlex.quote(own)}\n{UNDER_WAY}"

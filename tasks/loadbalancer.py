@@ -98,3 +98,6 @@ def still_fenced(task: Task, *, prior: Mapping[str, Any], socket: str, backends:
 
 FENCE = Hold("fence", read, fence, open_)
 """The user-facing APIs, closed at the load balancer."""
+
+IMAGES_FENCE = Hold("fence-images", read, fence, open_)
+"""Nova's image API, closed at the load balancer while the rest of Nova's serves."""

@@ -1,7 +1,5 @@
-"""RPM packages: what is installed, and updating to an exact version."""
+"""Packages: what is installed, and updating to an exact version."""
 
-import fnmatch
-import shlex
 from collections.abc import Iterable, Mapping
 
 from nornir.core.task import Result, Task
@@ -9,27 +7,35 @@ from nornir.core.task import Result, Task
 from tasks.errors import CommandFailed, Refused
 from tasks.holds import Noted, changed, skipped, unchanged
 from tasks.jobs import detached, earlier
+from tasks.platforms import lacking, platform_of
+from tasks.platforms.model import Download, Installed, Packages
 from tasks.shell import change, sh
 
 UPDATE_TIMEOUT_S = 1800.0
-EVR = "%|EPOCH?{%{EPOCH}:}:{}|%{VERSION}-%{RELEASE}"
 
 
 def versions(task: Task, names: Iterable[str]) -> dict[str, list[str]]:
-    """The installed `[epoch:]version-release` of those of the packages that are installed, one or more each.
+    """The installed versions (of RPMs `[epoch:]version-release`) of those of the packages that are installed.
 
-    Asks for the whole RPM database: of one that is broken, `rpm -q NAME` says no more than "is not installed".
+    Asks for all that is installed: of an RPM database that is broken, `rpm -q NAME` says no more than "is not
+    installed".
 
     Raises:
-        CommandFailed: the RPM database cannot be read.
+        CommandFailed: the database cannot be read.
+        Refused: its answer cannot be read.
     """
-    wanted = set(names)
-    found: dict[str, list[str]] = {}
-    for line in sh(task, f"rpm -qa --qf '%{{NAME}} {EVR}\\n'", what="reading the RPM database").stdout.splitlines():
-        name, evr = line.split()
-        if name in wanted:
-            found.setdefault(name, []).append(evr)
-    return found
+    mine = platform_of(task).packages
+    wanted = {mine.normal(name): name for name in names}
+    everything = _read(task, mine)
+    return {name: everything[normal] for normal, name in wanted.items() if normal in everything}
+
+
+def _read(task: Task, mine: Packages) -> Installed:
+    said = sh(task, mine.listing, what=f"reading {mine.database}").stdout
+    try:
+        return mine.parse(said)
+    except ValueError as error:
+        raise Refused(f"{task.host.name}: {mine.database} gave no answer that can be read: {error}") from error
 
 
 def installed(task: Task, names: Iterable[str]) -> dict[str, str]:
@@ -41,20 +47,19 @@ def installed(task: Task, names: Iterable[str]) -> dict[str, str]:
     found = versions(task, names)
     twice = [f"{name} ({', '.join(evrs)})" for name, evrs in found.items() if len(evrs) > 1]
     if twice:
-        raise Refused(f"installed twice, after a cut-off transaction: {'; '.join(twice)}; mend with package-cleanup")
+        mend = platform_of(task).packages.mend
+        raise Refused(f"installed twice, after a cut-off transaction: {'; '.join(twice)}; mend with {mend}")
     return {name: evrs[0] for name, evrs in found.items()}
-
-
-def matches(have: str, want: str) -> bool:
-    """Whether an installed EVR is the expected one; an expected one without a release matches every release."""
-    return have == want or ("-" not in want and have.rpartition("-")[0] == want)
 
 
 def clean(task: Task) -> Result:
     """`yum clean all`: nothing stale is taken for the repository's present state."""
+    script = platform_of(task).packages.clean
+    if not script:
+        return skipped(task, f"nothing to clean: {platform_of(task).packages.manager} asks its index each time")
     if not task.is_dry_run():
-        change(task, "yum clean all", timeout=120)
-    return changed(task, "yum clean all")
+        change(task, script, timeout=120)
+    return changed(task, script)
 
 
 def _pending(task: Task, expected: Mapping[str, str]) -> dict[str, str]:
@@ -62,48 +67,56 @@ def _pending(task: Task, expected: Mapping[str, str]) -> dict[str, str]:
     have = installed(task, expected)
     if not have:
         raise Refused(f"none of these is installed here: {', '.join(sorted(expected))}; is this node's role right?")
+    matches = platform_of(task).packages.matches
     return {name: expected[name] for name, evr in have.items() if not matches(evr, expected[name])}
 
 
-def _names(expected: Mapping[str, str]) -> list[str]:
-    # Without the epoch: the yum of EL6 takes name-version-release, never name-epoch:version-release.
-    return [f"{name}-{evr.rpartition(':')[2]}" + ("" if "-" in evr else "-*") for name, evr in sorted(expected.items())]
-
-
-def _arguments(expected: Mapping[str, str], kernel: bool) -> str:
-    return " ".join(shlex.quote(name) for name in [*_names(expected), *(["kernel"] if kernel else [])])
-
-
 def download(task: Task, *, expected: Mapping[str, str], kernel: bool = False) -> Result:
-    """Bring the packages of the update into yum's cache, so that the dark time need not wait for them.
+    """Bring the packages of the update to the node, so that the dark time need not wait for them.
 
     Raises:
-        CommandFailed: yum failed.
-        tasks.jobs.CutOff: yum was killed, or the node was restarted meanwhile.
-        Refused: yum ended well, but a package is not in its cache, or was installed.
+        CommandFailed: the package manager failed.
+        tasks.jobs.CutOff: it was killed, or the node was restarted meanwhile.
+        Refused: it ended well, but a package is not in its cache, or was installed.
     """
+    mine = platform_of(task).packages
+    how, kernel = mine.download, kernel and bool(mine.kernels)
+    if how is None:
+        return skipped(task, f"{mine.manager} brings nothing beforehand")
     earlier(task, "download", timeout=UPDATE_TIMEOUT_S)
     pending = _pending(task, expected)
     if not pending and not kernel:
         return skipped(task, "nothing to download")
     if not task.is_dry_run():
-        script = f"yum -y --downloadonly update {_arguments(pending, kernel)} 2>&1"
-        ended = detached(task, script, name="download", what="downloading", timeout=UPDATE_TIMEOUT_S, ok=(0, 1))
-        # The plugin of EL6 ends yum with 1, which is also yum's general error: its words tell them apart.
-        if ended.exit_status and "--downloadonly specified" not in ended.stdout:
-            raise CommandFailed("downloading", ended)
-        cached = sh(task, "find /var/cache/yum /var/cache/dnf -name '*.rpm' 2>/dev/null", ok=None).stdout.split()
-        files = {path.rpartition("/")[2] for path in cached}
-        missing = [name for name in _names(pending) if not fnmatch.filter(files, f"{name}.*.rpm")]
+        bring(task, how, how.script(pending, kernel), name="download")
+        missing = absent(task, how, pending)
         if missing:
-            raise Refused(f"yum ended well, but these are not in its cache: {', '.join(missing)}; is keepcache set?")
+            raise Refused(
+                f"{mine.manager} ended well, but these are not in its cache: {', '.join(missing)}; {how.hint}"
+            )
         if _pending(task, expected) != pending:
-            raise Refused("packages changed while they were only to be downloaded; compare with /var/log/yum.log")
+            raise Refused(f"packages changed while they were only to be downloaded; compare with {mine.log}")
     return changed(task, f"downloaded {len(pending)} packages" + (" and the kernel" if kernel else ""))
 
 
+def bring(task: Task, how: Download, script: str, *, name: str) -> None:
+    """Run a script that downloads packages.
+
+    Raises:
+        CommandFailed: the package manager failed.
+    """
+    ended = detached(task, script, name=name, what="downloading", timeout=UPDATE_TIMEOUT_S, ok=how.ok)
+    if ended.exit_status and how.well not in ended.stdout:
+        raise CommandFailed("downloading", ended)
+
+
+def absent(task: Task, how: Download, expected: Mapping[str, str]) -> list[str]:
+    """Which of the packages are not on the node, in the package manager's words."""
+    return how.missing(expected, sh(task, how.cached, ok=None).stdout) if how.cached else []
+
+
 def resolve(task: Task, *, expected: Mapping[str, str], owners: Mapping[str, str]) -> Result:
-    """See what the update would bring: yum works it out, is told no, and nothing is changed.
+    """See what the update would bring: the package manager works it out, and nothing is changed.
 
     Args:
         task: the Nornir task.
@@ -115,43 +128,27 @@ def resolve(task: Task, *, expected: Mapping[str, str], owners: Mapping[str, str
 
     Raises:
         CommandFailed: the update cannot be worked out: a dependency that nothing has, say.
-        Refused: yum would not update one of the packages.
+        Refused: the package manager would not update one of the packages.
+        tasks.platforms.Lacking: it cannot work out an update beforehand.
     """
+    mine = platform_of(task).packages
+    if mine.resolve is None:
+        raise lacking(task, "way to work out an update beforehand")
     pending = _pending(task, expected)
     if not pending:
         return unchanged(task, Noted("all up to date", {}))
     if task.is_dry_run():  # the repository of the stage is not placed then; `cellstep preflight` has one for a moment
         return unchanged(task, Noted(f"would work out the update of {len(pending)} packages", {}))
-    command = f"printf 'N\n' | yum update {_arguments(pending, kernel=False)} 2>&1"
-    said = sh(task, command, what="working out the update", timeout=UPDATE_TIMEOUT_S, ok=None)
-    comes = transaction(said.stdout)
+    said = sh(task, mine.resolve(pending), what="working out the update", timeout=UPDATE_TIMEOUT_S, ok=None)
+    comes = mine.transaction(said.stdout)
     if not comes:
         raise CommandFailed("working out the update", said)
-    if missing := sorted(pending.keys() - comes.keys()):
-        raise Refused(f"yum would not update {', '.join(missing)}: is the version in the repository, is it excluded?")
-    more = [f"{name} {comes[name]}" for name in sorted(comes.keys() - pending.keys())]
+    if missing := sorted(name for name in pending if mine.normal(name) not in comes):
+        raise Refused(f"{mine.manager} would not update {', '.join(missing)}: {mine.doubt}")
+    mine_too = set(map(mine.normal, pending))
+    more = [f"{name} {comes[name]}" for name in sorted(comes.keys() - mine_too)]
     words = f"{len(pending)} packages" + (f", and with them {', '.join(more)}" if more else ", nothing else")
     return unchanged(task, Noted(words, {name: owners.get(name, "") for name in comes}))
-
-
-def transaction(said: str) -> dict[str, str]:
-    """Package name to version of all that yum (or dnf) says it would install or update."""
-    found: dict[str, str] = {}
-    words: list[str] = []
-    table = said.partition("Dependencies resolved")[2] or said.partition("Dependencies Resolved")[2]
-    for line in table.partition("Transaction Summary")[0].splitlines():
-        if not line.startswith(" ") or line.lstrip().startswith(("Package ", "replacing ")):
-            words = []
-            continue
-        words += line.split()  # a name that is too long for its column stands on a line of its own
-        if len(words) >= _COLUMNS:
-            found[words[0]] = words[2]
-            words = []
-    return found
-
-
-_COLUMNS = 6
-"""Package, architecture, version, repository, size and its unit."""
 
 
 def update(task: Task, *, expected: Mapping[str, str], kernel: bool = False) -> Result:
@@ -159,14 +156,16 @@ def update(task: Task, *, expected: Mapping[str, str], kernel: bool = False) -> 
 
     Args:
         task: the Nornir task.
-        expected: package name to `[epoch:]version[-release]`.
+        expected: package name to the version, of RPMs `[epoch:]version[-release]`.
         kernel: update the kernel too (it is installed beside the running one).
 
     Raises:
-        CommandFailed: yum failed, or the RPM database cannot be read.
-        tasks.jobs.CutOff: yum was killed, or the node was restarted in the middle of its transaction.
-        Refused: yum ended well, but the RPM database does not say what was expected.
+        CommandFailed: the package manager failed, or its database cannot be read.
+        tasks.jobs.CutOff: it was killed, or the node was restarted in the middle of its transaction.
+        Refused: it ended well, but its database does not say what was expected.
     """
+    mine = platform_of(task).packages
+    kernel = kernel and bool(mine.kernels)
     before = earlier(task, "update", timeout=UPDATE_TIMEOUT_S)  # in the middle of a transaction all is there twice
     pending = _pending(task, expected)
     if not pending and before is not None and before.exit_status == 0:
@@ -177,27 +176,32 @@ def update(task: Task, *, expected: Mapping[str, str], kernel: bool = False) -> 
     if task.is_dry_run():
         return changed(task, f"would update {', '.join(sorted(pending)) or 'the kernel'}")
     unmerged = _unmerged(task)
-    command = f"yum -y update {_arguments(pending, kernel)}"
-    detached(task, command, name="update", what="yum update", timeout=UPDATE_TIMEOUT_S)
+    ended = detached(
+        task, mine.update(pending, kernel), name="update", what=f"{mine.manager} update", timeout=UPDATE_TIMEOUT_S
+    )
     wrong = _pending(task, expected)
     if wrong:
         have = installed(task, wrong)
         first = ", ".join(f"{name} is {have[name]}, not {evr}" for name, evr in sorted(wrong.items()))
-        raise Refused(f"yum ended well, but {first}; is the version in the repository, is it excluded?")
+        raise Refused(f"{mine.manager} ended well, but {first}; {mine.doubt}")
     new = [name for name in (installed_kernels(task) if kernel else []) if name not in kernels]
     left = [path for path in _unmerged(task) if path not in unmerged]
     said = [f"updated {len(pending)} packages"] if pending else []
     said += [f"kernel {new[0]}"] if new else []
     said += [f"to merge: {' '.join(left)}"] if left else []
+    said += ["a reboot is due"] if mine.reboot_due and mine.reboot_due in ended.stdout else []
     return changed(task, "; ".join(said)) if pending or new else skipped(task, "all up to date")
 
 
 def _unmerged(task: Task) -> list[str]:
     """Configuration files that an update left beside those which the site had changed."""
-    return sh(task, "find /etc -name '*.rpmnew' 2>/dev/null | sort", ok=None).stdout.split()
+    script = platform_of(task).packages.unmerged
+    return sh(task, script, ok=None).stdout.split() if script else []
 
 
 def installed_kernels(task: Task) -> list[str]:
-    """The installed kernels' version-release, oldest installation first."""
-    script = "rpm -q --qf '%{INSTALLTIME} %{VERSION}-%{RELEASE}\\n' kernel 2>/dev/null | sort -n"
+    """The installed kernels' version-release, oldest installation first; none where a kernel is no package."""
+    script = platform_of(task).packages.kernels
+    if not script:
+        return []
     return [line.split()[1] for line in sh(task, script, ok=None).stdout.splitlines() if len(line.split()) == 2]

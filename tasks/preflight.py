@@ -13,8 +13,9 @@ from plugins.connections.errors import DatabaseError, TransportError
 from tasks.databases import mysql
 from tasks.errors import Refused
 from tasks.holds import unchanged
+from tasks.platforms import lacking, platform_of
+from tasks.platforms.el6 import parse_states
 from tasks.preflight_script import Questions, script
-from tasks.services import parse_states
 from tasks.shell import sh
 
 NODE_TIMEOUT_S = 900.0
@@ -150,6 +151,8 @@ _READ = {"rpm", "requires", "configuration", "services"}
 
 def survey(task: Task, *, questions: Questions) -> Result:
     """Ask a node everything with one command, and its database in one session. The result is `NodeFacts`."""
+    if not platform_of(task).preflight:
+        raise lacking(task, "preflight")
     text = script(questions)
     task.host.get_connection("cellstep_ssh", task.nornir.config)  # the login is no part of the round trip
     sent = time.time()

@@ -8,8 +8,8 @@ import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from tasks.packages import EVR
-from tasks.services import STATES
+from tasks.platforms.el6 import STATES
+from tasks.platforms.rpm import EVR
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from nornir.core.task import Result, Task
 from tasks.errors import CommandFailed, Refused
 from tasks.holds import Hold, changed, skipped, unchanged
 from tasks.packages import installed
+from tasks.platforms import lacking, platform_of
 from tasks.shell import change, sh
 
 REASON = "cellstep: an upgrade is running"
@@ -144,17 +145,25 @@ def receive_repository(task: Task, *, repository: str, run: str, before: Mapping
         if not has_repository(task, repository):
             if ended.exit_status not in PUPPET_WENT_WELL:
                 raise CommandFailed("the forced Puppet run", ended)
-            raise Refused(f"`yum repolist` lists no {repository} after a Puppet run; is this node in its group?")
+            listed = platform_of(task).packages.repolist
+            raise Refused(f"`{listed}` lists no {repository} after a Puppet run; is this node in its group?")
         said = f"got the repository {repository} by a forced Puppet run"
     now = installed(task, before)
     other = [f"{name} {evr} to {now.get(name, 'nothing')}" for name, evr in before.items() if now.get(name) != evr]
     if other:
-        raise Refused(f"changed although automatic updating is off: {', '.join(other)}; compare with /var/log/yum.log")
+        log = platform_of(task).packages.log
+        raise Refused(f"changed although automatic updating is off: {', '.join(other)}; compare with {log}")
     said += "; nothing was upgraded" if before else "; no versions were saved to compare with"
     return changed(task, said) if "forced" in said else unchanged(task, said)
 
 
 def has_repository(task: Task, repository: str) -> bool:
-    """Whether the node has the repository enabled."""
-    listed = sh(task, "yum -q repolist enabled", timeout=120).stdout.splitlines()
-    return any(line.split()[0].lstrip("!*").split("/")[0] == repository for line in listed if line.strip())
+    """Whether the node has the repository enabled.
+
+    Raises:
+        tasks.platforms.Lacking: its platform has no repositories.
+    """
+    mine = platform_of(task).packages
+    if not mine.repositories:
+        raise lacking(task, "repositories of packages")
+    return repository in mine.parse_repositories(sh(task, mine.repositories, timeout=120).stdout)

@@ -14,10 +14,10 @@ from tasks.binding import binding_of
 from tasks.errors import Refused
 from tasks.holds import changed, skipped
 from tasks.packages import installed_kernels
+from tasks.platforms import lacking, platform_of
 from tasks.shell import change, sh
 
 ASK_EVERY_S = 1.0
-REBOOT = "sync; reboot"
 # For the command itself, which returns before the node goes down.
 COMMAND_TIMEOUT_S = 60.0
 T = TypeVar("T")
@@ -25,12 +25,12 @@ T = TypeVar("T")
 
 def boot_id(task: Task) -> str:
     """The boot id of the running system: another one after each boot."""
-    return sh(task, f"cat {jobs.BOOT_ID_FILE}", timeout=15).stdout.strip()
+    return sh(task, platform_of(task).system.boot_id, timeout=15).stdout.strip()
 
 
 def running_kernel(task: Task) -> str:
-    """`uname -r` without the architecture."""
-    return sh(task, "uname -r", timeout=15).stdout.strip()
+    """`uname -r`."""
+    return sh(task, platform_of(task).system.kernel, timeout=15).stdout.strip()
 
 
 def for_new_kernel(task: Task, *, timeout_s: float) -> Result:
@@ -47,6 +47,8 @@ def for_new_kernel(task: Task, *, timeout_s: float) -> Result:
         Refused: it did not come back, it came back without having booted, or on another kernel.
         tasks.errors.Fenced: another operator has taken the cloud over.
     """
+    if not platform_of(task).packages.kernels:
+        raise lacking(task, "kernel that is a package")
     until = time.monotonic() + timeout_s
     after = taken_up(task, until, timeout_s)
     kernels = installed_kernels(task)
@@ -63,6 +65,34 @@ def for_new_kernel(task: Task, *, timeout_s: float) -> Result:
     if not _is(running, newest):
         raise Refused(f"rebooted (boot id {after}), but runs kernel {running}, not {newest}; look at its boot loader")
     return changed(task, f"rebooted into kernel {newest}, boot id {after}")
+
+
+def where_due(task: Task, *, timeout_s: float) -> Result:
+    """Reboot a node that says a reboot is due (Windows after an installation, Debian), and wait until it is back.
+
+    Args:
+        task: the Nornir task.
+        timeout_s: seconds until the node must answer again.
+
+    Raises:
+        Refused: it did not come back, or came back without having booted.
+        tasks.platforms.Lacking: its platform tells no such thing.
+        tasks.errors.Fenced: another operator has taken the cloud over.
+    """
+    script = platform_of(task).system.pending
+    if not script:
+        raise lacking(task, "way to tell that a reboot is due")
+    until = time.monotonic() + timeout_s
+    after = taken_up(task, until, timeout_s)
+    why = "; ".join(line.strip() for line in sh(task, script).stdout.splitlines() if line.strip())
+    if after is None:
+        if not why:
+            return skipped(task, "no reboot is due")
+        if task.is_dry_run():
+            return changed(task, f"would reboot: {why}")
+        after = restart(task, until, timeout_s)
+        why = "; ".join(line.strip() for line in sh(task, script).stdout.splitlines() if line.strip())
+    return changed(task, f"rebooted, boot id {after}" + (f"; another one is due: {why}" if why else ""))
 
 
 def _is(running: str, installed: str) -> bool:
@@ -104,11 +134,12 @@ def restart(task: Task, until: float, timeout_s: float) -> str:
 
 def _trigger(task: Task) -> str:
     """Send the reboot, once a try; the boot id from before it."""
-    if binding_of(task) is not None:
-        return jobs.begin(task, REBOOT, name="reboot", what="rebooting", timeout=COMMAND_TIMEOUT_S).boot
+    platform = platform_of(task)
+    if binding_of(task) is not None and platform.jobs:
+        return jobs.begin(task, platform.system.reboot, name="reboot", what="rebooting", timeout=COMMAND_TIMEOUT_S).boot
     before = boot_id(task)
     with contextlib.suppress(ConnectionLost, CommandTimeout):
-        change(task, REBOOT, timeout=15, ok=None)
+        change(task, platform.system.reboot, timeout=15, ok=None)
     return before
 
 

@@ -11,18 +11,27 @@ from nornir.core.task import Result, Task
 
 from tasks.errors import Refused
 from tasks.holds import Hold, changed, skipped, unchanged
+from tasks.platforms import lacking, platform_of
 from tasks.puppet import has_repository
 from tasks.shell import change, sh
 
 FIRST_LINE = "# Placed by cellstep for the time of an upgrade's stage."
 
 
-def _path(repository: str) -> str:
-    return f"/etc/yum.repos.d/cellstep-{repository}.repo"
+def _path(task: Task, repository: str) -> str:
+    """The file.
+
+    Raises:
+        tasks.platforms.Lacking: the node's platform has no place for it.
+    """
+    file = platform_of(task).packages.repository_file
+    if not file:
+        raise lacking(task, "place for a repository's file")
+    return file % repository
 
 
 def _ours(task: Task, repository: str) -> bool:
-    path = shlex.quote(_path(repository))
+    path = shlex.quote(_path(task, repository))
     return sh(task, f"[ -e {path} ] && head -n 1 {path} || :").stdout.strip() == FIRST_LINE
 
 
@@ -58,12 +67,13 @@ def place(
         return skipped(task, f"has the repository {repository} by itself")
     if not task.is_dry_run():
         # In one piece: a yum that reads it meanwhile sees none of it or all.
-        name, body = shlex.quote(_path(repository)), text(repository, baseurl, packages, gpgcheck=gpgcheck)
+        name, body = shlex.quote(_path(task, repository)), text(repository, baseurl, packages, gpgcheck=gpgcheck)
         script = f"set -e; umask 022; printf '%s' {shlex.quote(body)} > {name}.new; mv {name}.new {name}"
-        change(task, script, what=f"writing {_path(repository)}")
-        change(task, f"yum -q --disablerepo='*' --enablerepo={shlex.quote(repository)} clean metadata", timeout=120)
+        change(task, script, what=f"writing {_path(task, repository)}")
+        change(task, platform_of(task).packages.refresh(repository), timeout=120)
         if not has_repository(task, repository):
-            raise Refused(f"`yum repolist` lists no {repository}, although {_path(repository)} is there; see why")
+            listed = platform_of(task).packages.repolist
+            raise Refused(f"`{listed}` lists no {repository}, although {_path(task, repository)} is there; see why")
     return changed(task, f"has the repository {repository}, for {len(packages)} packages")
 
 
@@ -75,7 +85,7 @@ def lift(
     if not _ours(task, repository):
         return skipped(task, "not there")
     if not task.is_dry_run():
-        change(task, f"rm -f -- {shlex.quote(_path(repository))}", what=f"removing {_path(repository)}")
+        change(task, f"rm -f -- {shlex.quote(_path(task, repository))}", what=f"removing {_path(task, repository)}")
     return changed(task, f"the repository {repository} is gone again")
 
 

@@ -1,4 +1,4 @@
-"""System services (`service`, `chkconfig`): their state, and the hold that stops them and keeps them off at boot."""
+"""System services: their state, and the hold that stops them and keeps them off at boot."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -7,34 +7,19 @@ from nornir.core.task import Result, Task
 
 from tasks.errors import Refused
 from tasks.holds import Hold, changed, skipped, unchanged
+from tasks.platforms import platform_of
+from tasks.platforms.model import States
 from tasks.shell import change, sh
 
 START_TIMEOUT_S = 120.0
 
-# One line a service: name, its status' exit status, boot. `chkconfig --list NAME` fails for one that is not installed.
-STATES = r"""
-for name in %s; do
-  if list=$(chkconfig --list "$name" 2>/dev/null); then
-    service "$name" status >/dev/null 2>&1; status=$?
-    case "$list" in *3:on*) boot=on;; *) boot=off;; esac
-    echo "$name $status $boot"
-  fi
-done
-"""
 
-
-def parse_states(text: str) -> dict[str, dict[str, str]]:
-    """Read the lines of `STATES`: service to {actual: running|stopped, boot: on|off}."""
-    states = {}
-    for line in text.splitlines():
-        name, status, boot = line.split()
-        states[name] = {"actual": "running" if status == "0" else "stopped", "boot": boot}
-    return states
-
-
-def states(task: Task, names: Sequence[str]) -> dict[str, dict[str, str]]:
+def states(task: Task, names: Sequence[str]) -> States:
     """State and boot of those of the services that are installed on the node."""
-    return parse_states(sh(task, STATES % " ".join(names), what="asking for services").stdout) if names else {}
+    if not names:
+        return {}
+    services = platform_of(task).services
+    return services.parse(sh(task, services.states(names), what="asking for services").stdout)
 
 
 def read(task: Task, *, services: Sequence[str]) -> Result:
@@ -54,8 +39,7 @@ def stop(task: Task, *, prior: Mapping[str, Any], services: Sequence[str]) -> Re
     if not todo:
         return skipped(task, "all stopped and off already" if now else "none of the services is installed")
     if not task.is_dry_run():
-        script = " && ".join(f"chkconfig {name} off && service {name} stop" for name in todo)
-        change(task, script, what=f"stopping {', '.join(todo)}", timeout=START_TIMEOUT_S)
+        change(task, platform_of(task).services.stop(todo), what=f"stopping {', '.join(todo)}", timeout=START_TIMEOUT_S)
         late = [name for name, is_ in states(task, todo).items() if is_ != {"actual": "stopped", "boot": "off"}]
         if late:
             raise Refused(f"stopped, but running again or on at boot: {', '.join(late)}; what starts them?")
@@ -79,9 +63,8 @@ def restore(task: Task, *, prior: Mapping[str, Any], services: Sequence[str]) ->
     if not todo:
         return skipped(task, "as before already" if meant else "was off before: left off")
     if not task.is_dry_run():
-        lines = [f"chkconfig {name} on" for name in todo if meant[name]["boot"] == "on"]
-        lines += [f"service {name} start" for name in todo]
-        change(task, " && ".join(lines), what=f"starting {', '.join(todo)}", timeout=START_TIMEOUT_S)
+        script = platform_of(task).services.start([name for name in todo if meant[name]["boot"] == "on"], todo)
+        change(task, script, what=f"starting {', '.join(todo)}", timeout=START_TIMEOUT_S)
         after = states(task, todo)
         wrong = [name for name in todo if after.get(name) != meant[name]]
         if wrong:

@@ -1,9 +1,7 @@
 """Running a command on a node, what its failure says, and the fence against an operator who has been replaced."""
 
-import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import BinaryIO
 from weakref import WeakSet
 
@@ -13,11 +11,11 @@ from plugins.connections.errors import Unreachable
 from plugins.connections.ssh import CommandResult, Ssh
 from tasks.binding import Binding, Command, binding_of
 from tasks.errors import CommandFailed, Fenced, Refused
+from tasks.platforms import platform_of
 
 # On the node: the newest token, the locks, and a folder for each job.
 ROOT = "/var/lib/cellstep/jobs"
-GUARD = Path(__file__).with_name("guard.sh").read_text()
-# What guard.sh ends with, and the word its last line then begins with.
+# What the guard ends with, and the word its last line then begins with.
 FENCED, TROUBLE, MARK = 210, 211, "cellstep-guard: "
 FENCE_TIMEOUT_S = 60.0
 
@@ -35,7 +33,7 @@ def sh(
     sink: BinaryIO | None = None,
     source: BinaryIO | None = None,
 ) -> CommandResult:
-    """Run a bash script on the task's node.
+    """Run a script on the task's node: bash, or PowerShell where its platform has that.
 
     Args:
         task: the Nornir task; its host names the node.
@@ -81,8 +79,7 @@ def change(
     with changing(task, what):
         if binding is None:
             return sh(task, script, what=what, stdin=stdin, timeout=timeout, ok=ok, source=source)
-        # The shell that holds the lock must outlive the script, which gets none of its files: a daemon would keep them.
-        body = f"guard\nbusy\nunlock\nbash -c {shlex.quote(script)} 8>&-\nexit $?"
+        body = platform_of(task).guard.change(script)
         result = guarded(task, binding, body, stdin=stdin, timeout=timeout, source=source)
     binding.commands.append(Command.of(what, result.exit_status, result.seconds, result.stdout + result.stderr))
     return taken(result, what, ok)
@@ -97,14 +94,15 @@ def guarded(
     timeout: float | None = None,
     source: BinaryIO | None = None,
 ) -> CommandResult:
-    """Send a script that calls the functions of `guard.sh`, and tell its refusals from other exit statuses.
+    """Send a script that calls the functions of the platform's guard, and tell its refusals from other exit statuses.
 
     Raises:
         Fenced: here or on the node, a newer operator is known.
         Refused: the node cannot keep the token.
     """
     binding.still_ours()
-    script = f"root={shlex.quote(ROOT)} token={binding.token:d}\n{GUARD}\n{body}"
+    guard = platform_of(task).guard
+    script = f"{guard.before(guard.root or ROOT, binding.token)}\n{body}"
     result = sh(task, script, stdin=stdin, timeout=timeout, ok=None, source=source)
     last = result.stderr.rstrip().rpartition("\n")[2]
     if last.startswith(MARK) and result.exit_status in (FENCED, TROUBLE):
@@ -125,7 +123,7 @@ def fence(task: Task, *, timeout: float = FENCE_TIMEOUT_S) -> None:
     """
     binding = binding_of(task)
     if binding is not None and not task.is_dry_run():
-        guarded(task, binding, f"guard\nunlock\nidle {timeout:.0f}", timeout=timeout + 30)
+        guarded(task, binding, platform_of(task).guard.fence(timeout), timeout=timeout + 30)
 
 
 def will_change(task: Task, what: str) -> None:

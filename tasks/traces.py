@@ -1,6 +1,6 @@
-"""What the databases know of volumes and guests: those that are there, and what was done to them since a time.
+"""What the databases know of volumes, guests and images: those that are there, and what was done to them since a time.
 
-Times are texts in ISO 8601 UTC (2014-02-24T16:00:00Z), which sort as times do. Nova and Cinder write theirs in UTC.
+Times are texts in ISO 8601 UTC (2014-02-24T16:00:00Z), which sort as times do. All services write UTC.
 """
 
 from collections.abc import Mapping
@@ -29,10 +29,12 @@ CHANGES = {
     " terminated_at, launched_at FROM volumes WHERE created_at>=%s OR updated_at>=%s OR deleted_at>=%s"
     " OR terminated_at>=%s OR launched_at>=%s ORDER BY id",
     "transfers": "SELECT volume_id, deleted_at FROM transfers WHERE deleted_at>=%s ORDER BY deleted_at",
+    "images": "SELECT id, status, deleted<>0 AS deleted, owner, created_at, updated_at, deleted_at FROM images"
+    " WHERE created_at>=%s OR updated_at>=%s OR deleted_at>=%s ORDER BY id",
 }
 """What was touched since a time, which is each `%s`."""
 
-NOVA, CINDER = ("instances", "actions", "attachments"), ("volumes", "transfers")
+NOVA, CINDER, GLANCE = ("instances", "actions", "attachments"), ("volumes", "transfers"), ("images",)
 
 
 def clock(task: Task) -> str:
@@ -45,6 +47,15 @@ def volumes(task: Task, database: str) -> list[Row]:
     rows = mysql(task).query(
         "SELECT id, display_name AS name, project_id, status, size AS size_gib, instance_uuid AS attached_to"
         " FROM volumes WHERE deleted=0 ORDER BY id",
+        database=database,
+    )
+    return [{key: "" if value is None else value for key, value in row.items()} for row in rows]
+
+
+def images(task: Task, database: str) -> list[Row]:
+    """The live images as Glance's database has them: id, name, status, is_public, owner, size, checksum, protected."""
+    rows = mysql(task).query(
+        "SELECT id, name, status, is_public, owner, size, checksum, protected FROM images WHERE deleted=0 ORDER BY id",
         database=database,
     )
     return [{key: "" if value is None else value for key, value in row.items()} for row in rows]

@@ -11,7 +11,15 @@ from cellstep.cli.options import CloudOption, open_cloud
 from cellstep.cloud.load import Cloud
 from cellstep.cloud.nodes import Node
 
-_ROLES = ("controller", "loadbalancer", "database", "queue", "compute")  # the order they are shown in; others follow
+_ROLES = (
+    "controller",
+    "loadbalancer",
+    "database",
+    "queue",
+    "compute",
+    "dashboard",
+    "client",
+)  # the order they are shown in; others follow
 
 
 def inventory(

@@ -33,6 +33,7 @@ from cellstep.cloud.nodes import Node, Tier
 from cellstep.errors import ConfigurationError
 from cellstep.releases.model import Release
 from plugins.inventory.ranges import fold
+from tasks import platforms
 
 SSH = "cellstep_ssh"
 MYSQL = "cellstep_mysql"
@@ -122,6 +123,18 @@ class Cloud:
         facts = self.release.components[component].services
         return {fact.name: fact.binary or "" for fact in facts if tier in fact.tiers}
 
+    def runs(self, component: str, node: Node) -> bool:
+        """Whether a service of the component runs on a node.
+
+        A site that leaves a component out of a tier says so in `services`: keystone in the top cell alone, say.
+        """
+        return node.tier is not None and bool(self.services_on(component, node.tier))
+
+    def cells_with(self, component: str) -> set[str]:
+        """The cells with a node on which the component runs; all of them where it has no services."""
+        has_services = bool(self.release.components[component].services)
+        return {node.cell for node in self.nodes if not has_services or self.runs(component, node)}
+
     def database_password(self) -> SecretStr:
         """The password of the database user; read when first asked for.
 
@@ -188,7 +201,8 @@ class Cloud:
             options = dict(host.connection_options)
             said = host.get_connection_parameters(SSH) if inherited else options.get(SSH, ConnectionOptions())
             # What the inventory says goes before cloud.yaml.
-            options[SSH] = ConnectionOptions(**_own(said), extras={**extras, **(said.extras or {})})
+            interpreter = {"shell": platforms.named(node.platform, node.name).interpreter}
+            options[SSH] = ConnectionOptions(**_own(said), extras={**extras, **interpreter, **(said.extras or {})})
             if node.roles & {"database", "replica"} or node.name in self.config.databases.on.values():
                 options[MYSQL] = _DatabaseOptions(self)
             hosts[node.name] = Host(

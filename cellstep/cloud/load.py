@@ -14,8 +14,10 @@ from cellstep.errors import ConfigurationError, UsageError
 from cellstep.releases import Release, load_release
 from plugins.inventory.cells import CellsInventory
 from plugins.inventory.document import Document, InventoryError, expand_home, read
+from plugins.inventory.ranges import fold
 from plugins.inventory.simple import load_simple
 from plugins.inventory.validation import did_you_mean, validate
+from tasks import platforms
 
 __all__ = ["CLOUD_FILE", "Cloud", "load_cloud"]
 
@@ -53,6 +55,7 @@ def load_cloud(directory: Path) -> Cloud:
     cloud = None
     if config is not None and inventory is not None:
         nodes = _nodes(inventory)
+        faults += _unknown_platforms(nodes)
         cells = tuple(dict.fromkeys(node.cell for node in nodes if node.cell != "top"))
         lines = tuple(document.line(("steps", place)) for place in range(len(config.steps)))
         cloud = Cloud(directory, config, release or _NO_RELEASE, nodes, cells, inventory, lines)
@@ -88,7 +91,7 @@ def _release(config: CloudConfig | None, document: Document, directory: Path, fa
             if name not in services:
                 hint = did_you_mean(name, services, "services")
                 document.fault(("services", tier, place), f"services.{tier}: unknown service '{name}'{hint}")
-    return release.with_overrides(config.packages, config.services)
+    return release.with_overrides(config.packages, config.services, config.clients.packages)
 
 
 def _inventory(config: CloudConfig | None, directory: Path, faults: list[str]) -> Inventory | None:
@@ -144,13 +147,20 @@ def _check_node(
         document.fault(place, f"{'.'.join(place)}: there is no {kind} '{name}'{did_you_mean(name, names, 'nodes')}")
 
 
+def _unknown_platforms(nodes: Sequence[Node]) -> list[str]:
+    """A line for each platform that there is no table of."""
+    wrong = platforms.unknown({node.name: node.platform for node in nodes})
+    known = ", ".join(platforms.PLATFORMS)
+    return [f"inventory: {fold(names)}: unknown platform '{name}'; write one of {known}" for name, names in wrong]
+
+
 def _if_there(path: Path) -> Path | None:
     return path if path.exists() else None
 
 
 def _nodes(inventory: Inventory) -> tuple[Node, ...]:
     """The inventory's hosts as nodes, in its order."""
-    default = inventory.defaults.platform or "el6"
+    default = inventory.defaults.platform or platforms.DEFAULT
     inherits = any(group.platform != inventory.defaults.platform for group in inventory.groups.values())
 
     def platform(host: Host) -> str:

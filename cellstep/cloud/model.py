@@ -209,6 +209,17 @@ class MonitoringConfig(_Strict):
         return self
 
 
+class ImagesCheckConfig(_Strict):
+    """The lists of images as an ordinary user has them: commands on each top controller, past the fence."""
+
+    environment: Maybe = Field(
+        default="", description="file on each top controller with an ordinary user's credentials, sourced before"
+    )
+    project: Line = Field(description="the id of that user's project")
+    nova: Line = Field(default="nova image-list", description="lists the images through Nova's API")
+    glance: Line = Field(default="glance image-list", description="lists the images through Glance's API")
+
+
 class CheckoutConfig(_Strict):
     """The check-out tests: commands on the first top controller."""
 
@@ -231,6 +242,28 @@ class CheckoutConfig(_Strict):
         default=900, description="seconds to wait for samples of every compute node: longer than the agents' interval"
     )
     commands: list[CommandOn] = Field(default_factory=list, description="the site's own tests")
+    images: ImagesCheckConfig | None = Field(
+        default=None, description="the lists of images that an ordinary user gets, for the stage glance"
+    )
+
+
+class ClientsConfig(_Strict):
+    """The machines with the role `client`."""
+
+    calls: list[CommandOn] = Field(
+        default_factory=list, description="what a user there would type, to prove that the upgraded clients work"
+    )
+    packages: dict[str, Evr] = Field(
+        default_factory=dict, description="further packages that the stage brings them: package to version"
+    )
+
+
+class KeystoneConfig(_Strict):
+    """What the site wants of Keystone's stage beside the upgrade."""
+
+    purge_tokens: Flag = Field(
+        default=False, description="delete expired tokens before the dumps, a few at a time, while keystone serves"
+    )
 
 
 class MeasureConfig(_Strict):
@@ -272,6 +305,11 @@ class StagingConfig(_Strict):
         default_factory=dict,
         description="component to the command that changes the copy's schema, in place of the release's; {config} is "
         "the file with the copy's address",
+    )
+    live: dict[str, Line] = Field(
+        default_factory=dict,
+        description="component to the command that changes the live schema from there, where the component's stage "
+        "does it before its packages are updated (glance)",
     )
     warn_factor: Factor = Field(default=2, description="a live change that takes so many times as long is told of")
     stop_factor: Factor = Field(default=10, description="one that takes so many times as long is ended")
@@ -341,7 +379,9 @@ class CloudConfig(_Strict):
     repository: RepositoryConfig = Field(description="the package repository of the release to upgrade to")
     preflight: PreflightConfig = Field(default_factory=PreflightConfig, description="thresholds of the preflight")
     monitoring: MonitoringConfig = Field(default_factory=MonitoringConfig, description="restarts and alarms")
+    keystone: KeystoneConfig = Field(default_factory=KeystoneConfig, description="Keystone's stage")
     checkout: CheckoutConfig = Field(default_factory=CheckoutConfig, description="the check-out tests")
+    clients: ClientsConfig = Field(default_factory=ClientsConfig, description="the machines with client CLIs")
     measure: MeasureConfig = Field(default_factory=MeasureConfig, description="how fast the cloud answers and boots")
     reboot_timeout_s: Seconds = Field(default=900, description="seconds a host may take to reboot")
     settle_s: Seconds = Field(default=120, description="seconds to wait until services report and guests come and go")

@@ -67,6 +67,7 @@ class Step:
         reconnects: its nodes connect to RabbitMQ again: no more begin in a second than the site allows.
         bystanders: also on database nodes of the run's cells that the run otherwise leaves alone.
         keep: takes what a node's task noted (`tasks.holds.Noted`), before its end is in the journal.
+        cell: the cell that it changes, where that is not its nodes' own.
         site: it is the site's own, of cloud.yaml.
     """
 
@@ -84,6 +85,7 @@ class Step:
     reconnects: bool = False
     bystanders: bool = False
     keep: Keep | None = None
+    cell: str = ""
     site: bool = False
 
 
@@ -134,6 +136,7 @@ def step(  # noqa: PLR0913 - all but two are given by name, in the line of a run
     at_once: bool = False,
     bystanders: bool = False,
     keep: Keep | None = None,
+    cell: str = "",
     **arguments: Any,
 ) -> Step:
     """A step that does something on each node."""
@@ -143,6 +146,7 @@ def step(  # noqa: PLR0913 - all but two are given by name, in the line of a run
         at_once=at_once,
         bystanders=bystanders,
         keep=keep,
+        cell=cell,
     )
 
 
@@ -173,11 +177,29 @@ def lift(
     )
 
 
-def save(title: str, task: HostTask, *, on: Nodes, judge: Judge, per_node: Arguments, section: str = "") -> Step:
+def save(
+    title: str,
+    task: HostTask,
+    *,
+    on: Nodes,
+    judge: Judge,
+    per_node: Arguments,
+    when_empty: str = "",
+    section: str = "",
+) -> Step:
     """A step that looks, and keeps what it saw for the comparison afterwards."""
-    return Step(title, "save", task, on, {}, per_node, judge, section=section)
+    return Step(title, "save", task, on, {}, per_node, judge, when_empty, section=section)
 
 
-def gate(title: str, task: HostTask, *, on: Nodes, judge: Judge, per_node: Arguments, section: str = "") -> Step:
+def gate(
+    title: str,
+    task: HostTask,
+    *,
+    on: Nodes,
+    judge: Judge,
+    per_node: Arguments,
+    when_empty: str = "",
+    section: str = "",
+) -> Step:
     """A step that looks, and stops the run (or reports) where what it finds is wrong; then the operator is asked."""
-    return Step(title, "gate", task, on, {}, per_node, judge, section=section)
+    return Step(title, "gate", task, on, {}, per_node, judge, when_empty, section=section)

@@ -137,7 +137,7 @@ def check(cloud: Cloud, stage: str, limit: str, output: Path | None) -> Prefligh
     """
     runbook = runbook_of(stage, cloud)
     cloud.database_password()
-    nodes = tuple(select(cloud, limit)) if limit else cloud.nodes
+    nodes = tuple(select(cloud, limit)) if limit else tuple(node for node in cloud.nodes if not node.outside)
     began = time.monotonic()
     with Dispatcher(cloud) as dispatcher:
         found = ask(dispatcher, cloud, stage, nodes)

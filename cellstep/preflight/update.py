@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from cellstep.preflight.case import NO_GO, WARNING, Case, Finding
 from reports.nevra import compare_evr
-from tasks.packages import matches
+from tasks.platforms.rpm import matches
 from tasks.preflight import Requirement, Said
 
 WORDS_OF_YUM = 4

@@ -5,12 +5,15 @@ from collections.abc import Callable
 from cellstep.cloud.load import Cloud
 from cellstep.engine.steps import Runbook
 from cellstep.errors import UsageError
-from cellstep.stages import ceilometer, cinder, nova, nova_backout, preparation
+from cellstep.stages import ceilometer, cinder, clients, glance, keystone, nova, nova_backout, preparation
 from cellstep.stages.site import Steps
 
 STAGES: dict[str, Callable[[Cloud], Runbook]] = {
     "ceilometer": ceilometer.runbook,
+    "glance": glance.runbook,
+    "keystone": keystone.runbook,
     "cinder": cinder.runbook,
+    "clients": clients.runbook,
     "nova": nova.runbook,
 }
 """Stage name to what makes its runbook for a cloud, in the order of an upgrade.

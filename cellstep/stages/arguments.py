@@ -94,7 +94,8 @@ class Site:
         component = self.release.components[self.component]
         packages = self.cloud.expected_packages(component.packages)
         schemas = {f"schema {fact.repository_id}": str(component.head(fact)) for fact in component.databases}
-        return {**{f"package {name}": evr for name, evr in sorted(packages.items())}, **schemas}
+        rules = {f"policy {fact.file} {fact.rule}": fact.value for fact in component.policies}
+        return {**{f"package {name}": evr for name, evr in sorted(packages.items())}, **schemas, **rules}
 
     @property
     def with_databases(self) -> Nodes:
@@ -216,9 +217,13 @@ class Site:
         known = {"command": fact.sync, "version": fact.version, "start": fact.start, "head": component.head(fact)}
         if fact.version:
             return known
-        # It has no command that tells: the row in its database does.
+        return {**known, "told_by": self.told_by}  # it has no command that tells: the row in its database does
+
+    @property
+    def told_by(self) -> tuple[str, str, str]:
+        """What tells the version of the component's only schema: its node, its name, its row in `migrate_version`."""
         place = places(self.cloud, self.component)[0]
-        return {**known, "told_by": (place.node.name, place.database, fact.repository_id)}
+        return place.node.name, place.database, place.schema.repository_id
 
     def quota_repair(self, context: Context, _node: Node) -> Mapping[str, Any]:
         """Whether and where the quota usage is repaired."""

@@ -25,8 +25,13 @@ def _top(node: Node) -> bool:
     return node.cell == "top"
 
 
-EVERY_NODE = _where("all nodes", lambda _: True)
-STAGE_NODES = _where("controllers and compute nodes", lambda node: node.tier is not None)
+def _served(node: Node) -> bool:
+    return node.tier in {"top", "cell", "compute"}
+
+
+# A dashboard's or a client's machine has a stage of its own, and no other touches it.
+EVERY_NODE = _where("all nodes", lambda node: not node.outside)
+STAGE_NODES = _where("controllers and compute nodes", _served)
 TOP_CONTROLLERS = _where("top API controllers", lambda node: node.tier == "top")
 CELL_CONTROLLERS = _where("cell controllers", lambda node: node.tier == "cell")
 CONTROLLERS = _where("controllers", lambda node: node.tier in {"top", "cell"})
@@ -35,8 +40,13 @@ COMPUTE_NODES = _where("compute nodes", lambda node: node.tier == "compute")
 FIRST_TOP_CONTROLLER = Nodes("the first top API controller", _first_of_each_cell(lambda node: node.tier == "top"))
 A_CONTROLLER_IN_EACH_CELL = Nodes("one controller in each cell", _first_of_each_cell(lambda node: node.tier == "cell"))
 
-TOP_NODES = _where("nodes of the top cell", _top)
-CELL_NODES = _where("nodes of the child cells but compute nodes", lambda n: not _top(n) and n.tier != "compute")
+TOP_NODES = _where("nodes of the top cell", lambda node: _top(node) and not node.outside)
+CELL_NODES = _where(
+    "nodes of the child cells but compute nodes", lambda n: not _top(n) and n.tier != "compute" and not n.outside
+)
+
+DASHBOARDS = _where("dashboards", lambda node: "dashboard" in node.roles)
+CLIENTS = _where("clients", lambda node: "client" in node.roles)
 
 BALANCERS = _where("load balancers", lambda node: "loadbalancer" in node.roles)
 TOP_BALANCERS = _where("load balancers of the top cell", lambda node: _top(node) and "loadbalancer" in node.roles)
@@ -63,7 +73,7 @@ COMPUTE_NODES_AND_DATABASES = _where(
     "compute and database nodes", lambda node: node.tier == "compute" or "database" in node.roles
 )
 STAGE_NODES_AND_DATABASES = _where(
-    "controllers, compute and database nodes", lambda node: node.tier is not None or "database" in node.roles
+    "controllers, compute and database nodes", lambda node: _served(node) or "database" in node.roles
 )
 
 

@@ -8,12 +8,14 @@ from cellstep.baseline import Baseline
 from cellstep.engine.context import Context
 from cellstep.engine.steps import Finding
 from cellstep.engine.store import now, seconds_between
+from cellstep.releases.model import Component
 from cellstep.verification import CLIENTS, Answers, component_of, guest_rows, system_rows, tables_of
 from cellstep.wayback import BACKED_OUT, GOING_BACK, Upgrade
 from reports.reasons import UNEXPLAINED
+from tasks import platforms
+from tasks.checkout import Shown
 from tasks.evidence import Evidence
 from tasks.holds import Noted
-from tasks.packages import matches
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -56,10 +58,11 @@ def _left_behind(context: Context, rows: Sequence[Mapping[str, str]]) -> list[Fi
         if whose not in {context.stage, CLIENTS}
         for package, fact in component.packages.items()
     }
+    platform_of = {node.name: platforms.named(node.platform) for node in context.cloud.nodes}
     behind: dict[str, set[str]] = {}
     for row in rows:
         whose, evr = others.get(row["package"], ("", ""))
-        if whose and not matches(row["installed"], evr):
+        if whose and not platform_of[row["host"]].packages.matches(row["installed"], evr):
             behind.setdefault(whose, set()).add(row["host"])
     return [
         Finding(
@@ -88,6 +91,12 @@ def resolved(context: Context, results: Mapping[str, Noted]) -> list[Finding]:
             for (package, whose), hosts in strange.items()
         ),
     ]
+
+
+def save_images(context: Context, results: Mapping[str, Evidence]) -> list[Finding]:
+    """Keep the list of images for the comparison afterwards."""
+    _keep_windows(context, results)
+    return _keep(context, "images", [row for evidence in results.values() for row in evidence.images or ()])
 
 
 def save_guests(context: Context, results: Mapping[str, Evidence]) -> list[Finding]:
@@ -167,6 +176,11 @@ def upgraded_and_up(context: Context, results: Mapping[str, Evidence]) -> list[F
     return [*_upgraded(context, results, present), *services_up(context, results)]
 
 
+def clients_upgraded(context: Context, results: Mapping[str, Evidence]) -> list[Finding]:
+    """Every client machine that is there must have the release's exact clients."""
+    return _upgraded(context, results, {node.name for node in context.present()})
+
+
 def services_up(context: Context, results: Mapping[str, Evidence]) -> list[Finding]:
     """Every service must run and report to its cell's database; a node that is left out is only reported."""
     bad = _bad(context, results, "services", only={node.name for node in context.present()})
@@ -179,6 +193,59 @@ def volumes_kept(context: Context, results: Mapping[str, Evidence]) -> list[Find
         return _nothing_saved(context, "volumes")
     bad = _unexplained(_bad(context, results, "volumes"))
     return _findings(bad, "id", lambda row: f"volume “{row['name']}” {_what_differs(row)}", True)
+
+
+def images_kept(context: Context, results: Mapping[str, Evidence]) -> list[Finding]:
+    """No image may be missing, or be another than before, without a reason."""
+    if _baseline(context).images is None:
+        return _nothing_saved(context, "images")
+    bad = _unexplained(_bad(context, results, "images"))
+    return _findings(bad, "id", lambda row: f"image “{row['name']}” {_what_differs(row)}", True)
+
+
+def nothing_shown_too_much(context: Context, results: Mapping[str, Noted]) -> list[Finding]:
+    """An ordinary user's list of images must have none that is another project's and not public."""
+    del context
+    found = []
+    for host, noted in results.items():
+        shown: Shown = noted.data
+        found += [
+            Finding(
+                f"{host}: `{shown.command}` shows an ordinary user of project {shown.project} {text}", blocking=True
+            )
+            for text in shown.wrong[:SHOWN]
+        ]
+        if len(shown.wrong) > SHOWN:
+            found.append(Finding(f"{host}: and {len(shown.wrong) - SHOWN} more", blocking=True))
+        if shown.may_see and not shown.listed:
+            text = f"shows an ordinary user none of the {shown.may_see} images that project {shown.project} may see"
+            found.append(Finding(f"{host}: `{shown.command}` {text}: what it hides cannot be told", blocking=True))
+    return found
+
+
+def policies_found(context: Context, results: Mapping[str, Evidence]) -> list[Finding]:
+    """A rule that is not there is added by the next step; what that cannot mend blocks."""
+    why = {(fact.file, fact.rule): fact.why for fact in _component(context).policies}
+    missing = "; the next step adds it: give it to Puppet, too, or whatever else writes the file"
+    rows: list[dict[Any, Any]] = _bad(context, results, "policies").to_dict("records")
+    return [
+        Finding(
+            f"{row['host']}: {row['file']}: {row['explanation']}"
+            + (f" ({why[row['file'], row['rule']]}){missing}" if row["status"] == "missing" else ""),
+            blocking=row["status"] != "missing",
+        )
+        for row in rows
+    ]
+
+
+def policies_right(context: Context, results: Mapping[str, Evidence]) -> list[Finding]:
+    """Every policy file must have the rules that the release needs."""
+    bad = _bad(context, results, "policies")
+    return _findings(bad, "host", lambda row: f"{row['file']}: {row['explanation'] or row['status']}", True)
+
+
+def _component(context: Context) -> Component:
+    return context.cloud.release.components[component_of(context.stage)]
 
 
 def guests_kept(context: Context, results: Mapping[str, Evidence]) -> list[Finding]:

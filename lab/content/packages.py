@@ -12,8 +12,8 @@ FILES = Path(__file__).resolve().parents[1] / "files"
 MACHINE = platform.machine()
 _CODE = "/usr/lib/nova/nova_lab"
 _CONDRESTART = 'if [ "$1" -ge 1 ]; then\n{calls}\nfi'
-# For trials of what a kill in mid-transaction leaves: seconds to wait once the first package of nova is in place.
-_PAUSE = 'if [ -s /etc/lab/yum-pause ]; then sleep "$(cat /etc/lab/yum-pause)" || :; fi'
+# For trials of what a kill in mid-transaction leaves: seconds to wait once a component's code is in place.
+PAUSE = 'if [ -s /etc/lab/yum-pause ]; then sleep "$(cat /etc/lab/yum-pause)" || :; fi'
 _WITHOUT_STAND_IN = ("cert", "network", "objectstore")
 
 
@@ -149,7 +149,7 @@ def nova(release: str, version: str) -> Source:
         packages=(
             Package("openstack-nova", requires=tuple(f"{package.name} = {evr}" for package in subpackages)),
             Package("openstack-nova-common", requires=(f"python-nova = {evr}",), contents=common),
-            Package("python-nova", contents=code, post=_PAUSE),
+            Package("python-nova", contents=code, post=PAUSE),
             *subpackages,
         ),
         installed_on=1_380_000_000 if release == "grizzly" else 1_390_000_000,
@@ -157,15 +157,15 @@ def nova(release: str, version: str) -> Source:
 
 
 def client(component: str, version: str, epoch: int = 0, requires: tuple[str, ...] = ()) -> Source:
-    """A python client; nova's has a command that works."""
+    """A python client; where the stand-in has a module `client`, with a command that works."""
     name = f"python-{component}client"
     contents = {f"/usr/share/{name}/version": Content(f"{version}\n")}
-    if component == "nova":
-        code = (FILES / "nova" / "nova_lab" / "client.py").read_text()
-        contents["/usr/lib/novaclient/novaclient_lab.py"] = Content(code)
-        contents["/usr/bin/nova"] = Content(
-            "#!/usr/bin/python3\nimport sys\n\nsys.path.insert(0, '/usr/lib/novaclient')\n"
-            "from novaclient_lab import main  # noqa: E402\n\nsys.exit(main())\n",
+    code = FILES / component / f"{component}_lab" / "client.py"
+    if code.exists():
+        contents[f"/usr/lib/{component}client/{component}client_lab.py"] = Content(code.read_text())
+        contents[f"/usr/bin/{component}"] = Content(
+            f"#!/usr/bin/python3\nimport sys\n\nsys.path.insert(0, '/usr/lib/{component}client')\n"
+            f"from {component}client_lab import main  # noqa: E402\n\nsys.exit(main())\n",
             0o755,
         )
     return Source(f"{name}-{version}", version, "1.el6", (Package(name, requires, contents=contents),), epoch=epoch)

@@ -9,8 +9,8 @@ from lab.spec import LabSpec
 GUESTS_PER_NODE = 2
 OWNERS = (("alice", "atlas"), ("bob", "atlas"), ("carol", "cms"), ("dave", "cms"), ("erin", "it-services"))
 FLAVORS = {1: ("m1.tiny", 512, 1, 1), 2: ("m1.small", 2048, 1, 20), 3: ("m1.medium", 4096, 2, 40)}
-_IMAGE = "8a4e3c7e-5b0f-4b8e-9a53-0d5d5a0f6a01"
-_MADE = "2013-11-05 08:30:00"
+IMAGE = "8a4e3c7e-5b0f-4b8e-9a53-0d5d5a0f6a01"
+MADE = "2013-11-05 08:30:00"
 _SPACE = uuid.UUID("6f1c2c0e-4d0a-4d3e-9a52-7f3f8a6b2c11")
 
 
@@ -96,12 +96,12 @@ def _instance_rows(rows: list[Instance], *, top: bool) -> list[str]:
         statements.append(
             insert(
                 "instances",
-                created_at=_MADE,
-                deleted_at=_MADE if deleted else None,
+                created_at=MADE,
+                deleted_at=MADE if deleted else None,
                 **key,
                 user_id=row.user,
                 project_id=row.project,
-                image_ref=_IMAGE,
+                image_ref=IMAGE,
                 launch_index=0,
                 power_state=1 if row.state == "active" else 0,
                 vm_state=row.state,
@@ -125,7 +125,7 @@ def _instance_rows(rows: list[Instance], *, top: bool) -> list[str]:
         statements.append(
             insert(
                 "instance_info_caches",
-                created_at=_MADE,
+                created_at=MADE,
                 instance_uuid=row.uuid,
                 network_info="[]",
                 deleted=row.number if deleted else 0,
@@ -146,7 +146,7 @@ def cell_rows(spec: LabSpec, cell: str, password: str) -> str:
 def _cell(name: str, host: str, vhost: str, password: str, *, parent: bool) -> str:
     return insert(
         "cells",
-        created_at=_MADE,
+        created_at=MADE,
         name=name,
         is_parent=parent,
         username="nova",
@@ -163,8 +163,8 @@ def _cell(name: str, host: str, vhost: str, password: str, *, parent: bool) -> s
 def _usage(project: str, resource: str, in_use: int, reserved: int = 0) -> str:
     return insert(
         "quota_usages",
-        created_at=_MADE,
-        updated_at=_MADE,
+        created_at=MADE,
+        updated_at=MADE,
         project_id=project,
         resource=resource,
         in_use=in_use,
@@ -190,7 +190,7 @@ def top_rows(spec: LabSpec, password: str) -> str:
             insert(
                 "instance_types",
                 id=number,
-                created_at=_MADE,
+                created_at=MADE,
                 name=name,
                 flavorid=str(number),
                 memory_mb=memory,
@@ -217,25 +217,25 @@ def _groups() -> list[tuple[str, str, str]]:
 def _owned_rows(live: list[Instance]) -> list[str]:
     statements = [
         insert(
-            "security_groups", created_at=_MADE, name=name, description="", user_id=user, project_id=project, deleted=0
+            "security_groups", created_at=MADE, name=name, description="", user_id=user, project_id=project, deleted=0
         )
         for name, user, project in _groups()
         if name != "default" or user in {"alice", "carol", "erin"}  # one `default` group a project
     ]
     statements.append(
-        insert("security_groups", created_at=_MADE, name="old", user_id="bob", project_id="atlas", deleted=99)
+        insert("security_groups", created_at=MADE, name="old", user_id="bob", project_id="atlas", deleted=99)
     )
     statements += [
-        insert("key_pairs", created_at=_MADE, name="laptop", user_id=user, fingerprint="aa:bb", deleted=0)
+        insert("key_pairs", created_at=MADE, name="laptop", user_id=user, fingerprint="aa:bb", deleted=0)
         for user, _ in OWNERS
     ]
-    statements.append(insert("networks", id=1, created_at=_MADE, cidr="192.0.2.0/24", label="service", deleted=0))
+    statements.append(insert("networks", id=1, created_at=MADE, cidr="192.0.2.0/24", label="service", deleted=0))
     for number, row in enumerate(live, start=1):
         if row.host:
             statements.append(
                 insert(
                     "fixed_ips",
-                    created_at=_MADE,
+                    created_at=MADE,
                     address=f"192.0.{2 + number // 250}.{number % 250 + 1}",
                     network_id=1,
                     allocated=True,
@@ -249,7 +249,7 @@ def _owned_rows(live: list[Instance]) -> list[str]:
         statements.append(
             insert(
                 "floating_ips",
-                created_at=_MADE,
+                created_at=MADE,
                 address=f"198.51.100.{number}",
                 project_id=project,
                 auto_assigned=False,
@@ -258,16 +258,14 @@ def _owned_rows(live: list[Instance]) -> list[str]:
             )
         )
     statements.append(
-        insert(
-            "instance_faults", created_at=_MADE, instance_uuid=identifier("purged"), code=500, message="x", deleted=0
-        )
+        insert("instance_faults", created_at=MADE, instance_uuid=identifier("purged"), code=500, message="x", deleted=0)
     )
     for project, limit in (("atlas", 200), ("cms", 200), ("it-services", 100)):
         statements.append(
-            insert("quotas", created_at=_MADE, project_id=project, resource="instances", hard_limit=limit, deleted=0)
+            insert("quotas", created_at=MADE, project_id=project, resource="instances", hard_limit=limit, deleted=0)
         )
         statements.append(
-            insert("quotas", created_at=_MADE, project_id=project, resource="cores", hard_limit=4 * limit, deleted=0)
+            insert("quotas", created_at=MADE, project_id=project, resource="cores", hard_limit=4 * limit, deleted=0)
         )
     return statements
 
@@ -289,13 +287,13 @@ def _usage_rows(live: list[Instance]) -> list[str]:
         if project == "atlas":
             reservation = insert(
                 "reservations",
-                created_at=_MADE,
+                created_at=MADE,
                 uuid=identifier("reservation"),
                 usage_id="@usage",
                 project_id="atlas",
                 resource="fixed_ips",
                 delta=1,
-                expire=_MADE,
+                expire=MADE,
                 deleted=0,
             )
             statements += ["SET @usage = LAST_INSERT_ID();\n", reservation.replace("'@usage'", "@usage")]
@@ -316,7 +314,7 @@ def cinder_rows(spec: LabSpec) -> str:
         statements.append(
             insert(
                 "volumes",
-                created_at=_MADE,
+                created_at=MADE,
                 deleted=status == "deleted",
                 id=identifier("volume", name),
                 user_id=user,
@@ -334,7 +332,7 @@ def cinder_rows(spec: LabSpec) -> str:
     statements.append(
         insert(
             "snapshots",
-            created_at=_MADE,
+            created_at=MADE,
             deleted=False,
             id=identifier("snapshot"),
             volume_id=identifier("volume", "data-1"),

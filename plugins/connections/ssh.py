@@ -5,8 +5,6 @@ result = ssh.run("rpm -qa", timeout=30)
 """
 
 import contextlib
-import math
-import shlex
 import threading
 import time
 import weakref
@@ -27,6 +25,7 @@ from plugins.connections.errors import (
 )
 from plugins.connections.exchange import Exchange, OutOfTimeError
 from plugins.connections.jumphosts import Passage, enter
+from plugins.connections.shells import LONGEST_ARGUMENT, SHELLS, Line
 from plugins.connections.sshconfig import Settings
 from plugins.connections.transport import Transport, deadline_in
 
@@ -34,8 +33,6 @@ from plugins.connections.transport import Transport, deadline_in
 # once, and where a site allows still fewer, a refused one is tried again for a while.
 SESSIONS_AT_ONCE = 5
 SESSION_PATIENCE_S = 2.0
-# execve(2) takes 128 KiB in one argument, and the login shell gets the whole command line as one.
-LONGEST_COMMAND = 120_000
 
 
 @dataclass(frozen=True)
@@ -100,13 +97,14 @@ class Ssh:
         sink: BinaryIO | None = None,
         source: BinaryIO | None = None,
     ) -> CommandResult:
-        """Run a command under `bash -c` on the host (under sudo if so configured), and wait for its end.
+        """Run a command in the host's shell (under sudo if so configured), and wait for its end.
 
         Args:
-            command: for bash; up to 120,000 bytes with its quoting, more goes by stdin.
+            command: for bash, up to 120,000 bytes with its quoting, more goes by stdin; for PowerShell where the host's
+                `shell` says so.
             stdin: fed to the command as UTF-8, and closed.
             timeout: seconds; by default the connection's command_timeout. The host itself ends the command
-                two seconds after it (coreutils' `timeout`), also when the connection is lost before that.
+                two seconds after it, also when the connection is lost before that.
             sink: gets stdout as it comes, instead of the result.
             source: fed to the command after stdin, as it takes it; read once, from where it stands.
 
@@ -122,9 +120,9 @@ class Ssh:
                 lambda transport: transport.open_session(timeout=self._opening_s), "for a command", SESSION_PATIENCE_S
             )
             started, left = time.monotonic(), deadline_in(timeout)
-            exchange = Exchange(channel, stdin.encode(), sink, source)
+            exchange = Exchange(channel, (line.prefix + stdin).encode(), sink, source)
             try:
-                self._start(transport, channel, line)
+                self._start(transport, channel, line.command)
                 exchange.finish(left)
             except OutOfTimeError as error:
                 raise CommandTimeout(
@@ -202,13 +200,13 @@ class Ssh:
     def _opening_s(self) -> float:
         return self.settings.auth_timeout
 
-    def _command_line(self, command: str, timeout: float) -> str:
-        # sshd sends no signals for us: OpenSSH before 7.9 cannot, later ones refuse to for root.
-        line = f"timeout {math.ceil(timeout) + 2} bash -c {shlex.quote(command)}"
-        if self.settings.sudo:
-            line = f"sudo -n -H -- {line}"
-        if len(line.encode()) > LONGEST_COMMAND:
-            raise ValueError(f"a command of {len(line)} characters is too long for execve; give it by stdin")
+    def _command_line(self, command: str, timeout: float) -> Line:
+        shell = SHELLS[self.settings.shell]
+        line = shell.line(command, timeout)
+        if self.settings.sudo and shell.sudo:
+            line = Line(f"sudo -n -H -- {line.command}", line.prefix)
+        if len(line.command.encode()) > LONGEST_ARGUMENT:
+            raise ValueError(f"a command of {len(line.command)} characters is too long for execve; give it by stdin")
         return line
 
     def _live(self) -> tuple[Transport, bool]:

@@ -13,6 +13,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 
 from plugins.connections import jump
 from plugins.connections.errors import AuthenticationRefused, Unreachable
+from plugins.connections.shells import SHELLS
 
 DEFAULT_KEYS = ("~/.ssh/id_ed25519", "~/.ssh/id_ecdsa", "~/.ssh/id_rsa")
 DEFAULT_KNOWN_HOSTS = ("~/.ssh/known_hosts", "/etc/ssh/ssh_known_hosts")
@@ -29,6 +30,7 @@ class Settings:
         known_hosts: read all; with accept_new, a new key is appended to the first.
         keepalive_interval: an idle connection is asked for a sign of life so often; after three
             intervals without any it is given up.
+        shell: of `plugins.connections.shells.SHELLS`: what runs a command there.
         jump: the jump host to go through, which may have one before it.
         is_jump: this is a jump host itself.
         jump_connections: of a jump host: how many connections may go through it at once.
@@ -51,6 +53,7 @@ class Settings:
     command_timeout: float = 60.0
     keepalive_interval: float = 5.0
     legacy_algorithms: bool = False
+    shell: str = "bash"
     jump: "Settings | None" = None
     is_jump: bool = False
     jump_connections: int = 50
@@ -83,6 +86,7 @@ _EXTRAS = frozenset(
         "command_timeout",
         "keepalive_interval",
         "legacy_algorithms",
+        "shell",
         "jump",
         "jump_connections",
         "jump_username",
@@ -111,9 +115,9 @@ def settings(
         port: else ssh_config's Port, else 22.
         extras: any of key_file, known_hosts, ssh_config, host_keys (`strict` or `accept-new`), sudo,
             connect_timeout, banner_timeout, auth_timeout, command_timeout, keepalive_interval (seconds),
-            legacy_algorithms, jump (as ssh_config's ProxyJump, which it goes before), jump_connections (through
-            one jump host at once), jump_username (for jump hosts that are written without one and have none in
-            ssh_config).
+            legacy_algorithms, shell (one of `plugins.connections.shells.SHELLS`), jump (as ssh_config's ProxyJump,
+            which it goes before), jump_connections (through one jump host at once), jump_username (for jump hosts
+            that are written without one and have none in ssh_config).
 
     Raises:
         ValueError: an extra that is not one of these, or a value it cannot have.
@@ -125,6 +129,9 @@ def settings(
     host_keys = extras.get("host_keys") or "strict"
     if host_keys not in ("strict", "accept-new"):
         raise ValueError(f"host_keys is {host_keys!r}; write strict or accept-new")
+    shell = str(extras.get("shell") or "bash")
+    if shell not in SHELLS:
+        raise ValueError(f"shell is {shell!r}; write one of {', '.join(SHELLS)}")
     times: dict[str, Any] = {name: float(extras[name]) for name in _TIMES if extras.get(name) is not None}
     if wrong := [name for name, value in times.items() if value <= 0]:
         raise ValueError(f"{', '.join(wrong)} must be more than 0 seconds")
@@ -148,6 +155,7 @@ def settings(
             accept_new=host_keys == "accept-new",
             sudo=bool(extras.get("sudo")),
             legacy_algorithms=bool(extras.get("legacy_algorithms")),
+            shell=shell,
             **times,
         ),
         found,

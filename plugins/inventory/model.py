@@ -51,7 +51,8 @@ class Defaults(_Strict):
     """What holds for every node that says nothing else."""
 
     platform: Word = Field(
-        default="el6", description="what the node runs; el6 is Enterprise Linux 6 (yum, service, chkconfig)"
+        default="el6",
+        description="what the node runs: el6 (yum, service, chkconfig), el9, debian, windows or darwin (a Mac)",
     )
     port: Port | None = Field(default=None, description="SSH port; the SSH configuration's, or 22, if left out")
     username: Word | None = Field(default=None, description="SSH user; the one in cloud.yaml if left out")
@@ -72,7 +73,8 @@ class Cell(_Strict):
 
     data_centre: Word = Field(description="the data centre it stands in; a group of that name holds its nodes")
     roles: dict[Word, Ranges] = Field(
-        description="role to node ranges; controller (needed), compute, database, queue, loadbalancer are known"
+        description="role to node ranges; controller (needed), compute, database, queue, loadbalancer, replica, "
+        "dashboard, client are known"
     )
     jump: Jump | None = Field(
         default=None, description="jump host to go through to its nodes, in place of the one in defaults"

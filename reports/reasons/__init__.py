@@ -1,4 +1,4 @@
-"""Why a volume or a guest is not as it was: who did that to it, by what the databases say.
+"""Why a volume, a guest or an image is not as it was: who did that to it, by what the databases say.
 
 A difference counts as a user's only where there is a trace of it that a user's request leaves: an action with a user, a
 row that was deleted at a time since. An action without a user explains nothing: a service that finds a guest dead and
@@ -75,17 +75,18 @@ class Ours:
 
 @dataclass(frozen=True)
 class Traces:
-    """What was done to volumes and guests since the lists from before were saved.
+    """What was done to volumes, guests and images since the lists from before were saved.
 
     Attributes:
         slack_s: by how many seconds two clocks may differ.
         standings: uuid to the guest in the API's database and in its cell's.
         instances: rows of instances that were touched, each with its `source` (`api` or `cell`). These and those of
-            attachments and volumes have `since`: when the lists were saved, by the clock of their database.
+            attachments, volumes and images have `since`: when the lists were saved, by the clock of their database.
         actions: what users asked for.
         attachments: rows of block_device_mapping that were touched.
         volumes: rows of volumes that were touched.
         transfers: transfers that were accepted.
+        images: rows of images that were touched.
         ours: what the upgrade did.
         answered: hypervisors that answered, by their short names.
         fresh: nodes whose guests are not compared: they were not saved before, or no database was asked.
@@ -98,6 +99,7 @@ class Traces:
     attachments: Sequence[Row] = ()
     volumes: Sequence[Row] = ()
     transfers: Sequence[Row] = ()
+    images: Sequence[Row] = ()
     ours: Ours = field(default_factory=Ours)
     answered: frozenset[str] = frozenset()
     fresh: frozenset[str] = frozenset()

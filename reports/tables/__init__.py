@@ -15,7 +15,9 @@ from reports.tables import (
     guests,
     hazards,
     hosts,
+    images,
     performance,
+    policies,
     preflight,
     quarantine,
     quotas,
@@ -23,6 +25,7 @@ from reports.tables import (
     rpms,
     schemas,
     services,
+    tokens,
     volumes,
 )
 
@@ -40,6 +43,9 @@ TABLES: dict[str, ModuleType] = {
     "backups": backups,
     "rehearsals": rehearsals,
     "darktime": darktime,
+    "images": images,
+    "policies": policies,
+    "tokens": tokens,
     "performance": performance,
 }
 

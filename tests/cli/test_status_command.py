@@ -18,6 +18,7 @@ from cellstep.cloud.load import Cloud, load_cloud
 from cellstep.engine.dispatch import Outcome
 from cellstep.engine.journal import Journal
 from cellstep.engine.lock import Holder
+from cellstep.engine.plan import as_kept
 from cellstep.engine.run import Crossing
 from cellstep.errors import JournalFailed, UsageError
 from cellstep.stages import runbook_of
@@ -94,15 +95,13 @@ def test_a_run_under_way_its_process_and_its_rate(folder: Path, cloud: Cloud, jo
     assert "2 changed 1 not run 1 unknown running" in said
 
 
-def test_the_facts_of_a_plan_are_no_steps(folder: Path, journal: Journal):
-    """What a site's own step runs is a fact of the plan, of any characters."""
-    plan = [
-        {"kind": "do", "title": UPDATE, "nodes": "c01-n[01-02]"},
-        {"kind": "fact", "title": "python-nova", "nodes": "2013.2.1-1.el6"},
-        {"kind": "fact", "title": "the site's step “x”", "nodes": "arguments: {'a': [1-"},
-    ]
-    journal.end_run(journal.begin_run("nova", "grizzly-havana", "d", {}, plan), "stopped", 4)
-    assert values(folder)["steps_total"] == 1
+def test_the_facts_of_a_plan_are_none_of_its_steps(folder: Path, cloud: Cloud, journal: Journal):
+    """A rule such as `role:admin` is no node."""
+    plan = as_kept(cloud, runbook_of("glance", cloud), cloud.nodes)
+    run = journal.begin_run("glance", "grizzly-havana", "d", {}, plan)
+    journal.begin_step(run, 1, plan[0]["title"], [("top", "top-infra01")])
+    journal.end_run(run, "stopped", 4)
+    assert values(folder)["steps_total"] == len(runbook_of("glance", cloud).steps) < len(plan)
 
 
 def test_a_crashed_run(folder: Path, journal: Journal):

@@ -9,9 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from lab.content import sample, settings
+from lab.content import components, sample, settings
+from lab.content.components import COMPONENTS, Front, named
 from lab.content.guest import program
 from lab.content.schema import render
+from lab.errors import LabUsageError
 from lab.spec import LabSpec
 
 
@@ -95,3 +97,58 @@ def test_a_bad_schema_line_is_refused() -> None:
         render("t: id\n    nonsense (x)\n", shadows=False)
     with pytest.raises(ValueError, match="not a table"):
         render("nonsense\n", shadows=False)
+
+
+def test_components_are_asked_for_by_name() -> None:
+    """Nova is always there; without a list it is all of them, in one order."""
+    assert named(None) == tuple(COMPONENTS)
+    assert named("nova") == ()
+    assert named("cinder, nova,ceilometer") == ("ceilometer", "cinder")
+    for text in ("cinder,nuva", "", ","):
+        with pytest.raises(LabUsageError, match="it has nova, ceilometer"):
+            named(text)
+
+
+def test_a_lab_without_cinder_has_its_database() -> None:
+    """Nova lists its volumes; what does not run has no other trace."""
+    spec = LabSpec()
+    assert components.chosen(spec) == []
+    assert [component.name for component in components.with_databases(spec)] == ["cinder"]
+    passwords = dict.fromkeys(components.secrets(), "x")
+    sql = COMPONENTS["cinder"].databases(spec, spec.host("top-infra01"), passwords)
+    assert "CREATE DATABASE cinder" in sql
+    assert COMPONENTS["cinder"].databases(spec, spec.host("c01-ctl01"), passwords) == ""
+
+
+def test_every_component_has_what_it_names() -> None:
+    """Services come with a unit, a program and a restart on update; each is of a tier that has its package."""
+    for component in COMPONENTS.values():
+        for release in ("grizzly", "havana"):
+            packages = {each.name: each for source in component.sources(release) for each in source.packages}
+            for tier, services in component.services.items():
+                installed = [packages[name] for name in component.packages[tier]]
+                paths = {path for package in installed for path in package.contents}
+                restarted = {name for package in installed for name in package.services}
+                assert {f"/usr/lib/systemd/system/{name}.service" for name in services} <= paths
+                assert set(services) <= restarted
+            assert set(component.staging) <= set(packages)
+        assert set(component.heartbeats) <= {name for names in component.services.values() for name in names}
+
+
+def test_haproxy_has_a_frontend_a_port() -> None:
+    """A front with a path is another backend behind the frontend that is there."""
+    text = settings.haproxy_cfg(LabSpec(), [Front("cinder-api", 8776, check="/v1/")])
+    assert text.count("bind *:8774") == 1
+    assert "    use_backend nova-images if { path_sub /images }\n    default_backend nova-api\n" in text
+    assert "frontend cinder-api\n    bind *:8776\n    default_backend cinder-api\n" in text
+    backend = text.partition("backend cinder-api\n    balance")[2]
+    assert "option httpchk GET /v1/" in backend
+    assert "server top-api02 10.90.0.2:8776 check" in backend
+
+
+def test_puppets_manifest_keeps_each_tiers_services_running() -> None:
+    text = settings.site_manifest({"top": ["a", "b"], "compute": ["c"]})
+    assert "node /^top-api/ {\n  service { ['a', 'b']:\n    ensure  => running,\n" in text
+    assert "node /^c\\d+-n\\d+$/ {\n  service { ['c']:" in text
+    assert "ctl" not in text
+    assert text.endswith("node default { }\n")

@@ -29,7 +29,9 @@ def folder(tmp_path, monkeypatch):
 
 
 def test_a_record_comes_back_as_it_was_written(folder):
-    record = state.Record(LabSpec("unit", 3, 4), "complete", ("/a", "/b"), "/r", "digest", "/cloud")
+    record = state.Record(
+        LabSpec("unit", 3, 4, ("ceilometer", "cinder")), "complete", ("/a", "/b"), "/r", "digest", "/cloud"
+    )
     folder.write(record)
     assert folder.read() == record
     assert folder.complete() == record

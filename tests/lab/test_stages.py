@@ -21,6 +21,9 @@ NEW = "2013.2.1-1.el6"
 @pytest.fixture(scope="module")
 def lab() -> Iterator[TestLab]:
     with lab_up("stages", 2, 1, ("ceilometer", "cinder")) as up:
+        settings = up.cloud / "cloud.yaml"
+        text = settings.read_text(encoding="utf-8")
+        settings.write_text(text.replace("samples_s: 60", "samples_s: 25"), encoding="utf-8")
         yield up
 
 
@@ -112,36 +115,49 @@ def test_a_lost_volume_is_named(lab: TestLab):
     lab.sql(DATABASE, f"delete from cinder.snapshots where volume_id='{volume}'")  # noqa: S608 - the lab's own id
     lab.sql(DATABASE, f"delete from cinder.volumes where id='{volume}'")  # noqa: S608 - the same
     said = json.loads(lab.cellstep("verify", "cinder", "--json", expect=3))
-    lost = [row for row in said["tables"]["volumes"] if row["status"] == "missing"]
+    lost = [row for row in said["tables"]["volumes"] if row["status"] == "lost"]
     assert [row["id"] for row in lost] == [volume]
 
 
 # Ceilometer
 
 
-def test_a_build_that_is_not_the_sites_own_stops_before_the_api_opens(lab: TestLab):
+def test_a_build_that_the_repository_does_not_have_is_found_before_anything_changes(lab: TestLab):
     settings = lab.cloud / "cloud.yaml"
     text = settings.read_text(encoding="utf-8")
-    own = text.replace("\npackages: ", "\npackages:\n  python-ceilometer: 2013.2.1-1.cern2 ", 1)
+    own = text.replace("\n  python-novaclient:", "\n  python-ceilometer: 2013.2.1-1.cern2\n  python-novaclient:", 1)
     assert own != text
     settings.write_text(own, encoding="utf-8")
     said = lab.cellstep("run", "ceilometer", "--yes", expect=4)
-    assert "python-ceilometer" in said
+    assert "python-ceilometer-2013.2.1-1.cern2" in said
     settings.write_text(text, encoding="utf-8")
     assert lab.on("top-api01", "rpm -q --qf '%{VERSION}' python-ceilometer") == "2013.1.4"
+    assert lab.on("top-api01", "service openstack-ceilometer-collector status").endswith("is running...\n")
 
 
-def test_a_cell_whose_agents_reach_nothing_is_found(lab: TestLab):
-    frozen = "systemctl kill -s STOP openstack-ceilometer-compute"
-    said = lab.cellstep("resume", "--yes", "--accept-plan", expect=None)
-    if "point of no return" in said or "done" in said:
-        lab.on("c02-n01", frozen)
-    assert "done, and compliant" in said
+def test_a_cell_of_which_no_sample_comes_keeps_the_api_closed(lab: TestLab):
+    conf = "/etc/ceilometer/ceilometer.conf"
+    lab.on("c02-n01", f"cp -p {conf} /root/kept && sed -i 's/^rabbit_password.*/rabbit_password = wrong/' {conf}")
+    said = lab.cellstep("resume", "--yes", "--accept-plan", expect=4)
+    assert "cell02: no sample came of any guest on c02-n01" in said
+    assert "cell01" not in said.partition("cell02: no sample")[2]
+    assert "fence" in json.loads(lab.cellstep("status", "--json"))["holds"]
+    lab.on("c02-n01", f"cp -p /root/kept {conf} && service openstack-ceilometer-compute restart")
+    assert "done, and compliant" in lab.cellstep("resume", "--yes")
+
+
+def test_ceilometer_is_upgraded_on_every_tier_and_nova_is_not(lab: TestLab):
     assert head(lab, "ceilometer") == "19"
-
-
-def test_samples_arrived_from_every_cell(lab: TestLab):
     for host in COMPUTES:
         assert lab.on(host, "rpm -q --qf '%{VERSION}-%{RELEASE}' openstack-ceilometer-compute").strip() == NEW
+        assert "2013.1.4-1.el6" in lab.on(host, "rpm -q python-nova")
         as_it_was(lab, host)
-    assert "2013.1.4-1.el6" in lab.on("c01-n01", "rpm -q python-nova")
+    assert set(lab.table("rpms", stage="ceilometer")["status"]) == {"ok"}
+
+
+def test_nova_refuses_to_begin_before_a_component_is_upgraded(lab: TestLab):
+    """With cinder brought back: Puppet would update it, in service, once all nodes have the repository."""
+    names = " ".join(f"{name}-2013.1.4-1.el6" for name in ("openstack-cinder", "python-cinder"))
+    lab.on("top-api01", f"yum -q -y downgrade {names} > /dev/null 2>&1; rpm -q openstack-cinder")
+    said = lab.cellstep("run", "nova", "--yes", expect=4)
+    assert "cinder is not upgraded yet on top-api01: Puppet would update it after this stage" in said

@@ -379,7 +379,8 @@ def test_a_snapshot_counts_what_happened_to_a_host(lab: TestLab) -> None:
     }
     assert found[INFRA]["counters"]["db syncs"] == 1
     assert found[INFRA]["databases"] == {"nova": "161", "cinder": "9"}
-    assert found[INFRA]["haproxy"].keys() == {f"nova-api/{TOP}", f"nova-api/{OTHER_TOP}"}
+    servers = {f"{backend}/{host}" for backend in ("nova-api", "nova-images") for host in (TOP, OTHER_TOP)}
+    assert found[INFRA]["haproxy"].keys() == servers
     assert found[COMPUTE]["puppet"] == "disabled: test"
     assert found[COMPUTE]["services"][SERVICE] == "running on"
     lab.fault(COMPUTE, "power-off")

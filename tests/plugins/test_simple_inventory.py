@@ -18,7 +18,7 @@ c01-n9: {groups: [one], port: 2222, connection_options: {cellstep_ssh: {extras: 
 GROUPS = """\
 cell: {data: {data_centre: geneva}}
 first: {groups: [cell], data: {cell: top}}
-one: {groups: [cell], platform: el7, data: {cell: cell01, roles: [compute]}}
+one: {groups: [cell], platform: el9, data: {cell: cell01, roles: [compute]}}
 """
 
 
@@ -44,7 +44,7 @@ def test_cell_roles_and_data_centre_are_inherited(tmp_path):
         ("c01-n9", "cell01", ["compute"], "geneva"),
         ("c01-n10", "cell01", ["compute"], "geneva"),
     ]
-    assert [node.platform for node in cloud.nodes] == ["el6", "el7", "el7", "el7"]
+    assert [node.platform for node in cloud.nodes] == ["el6", "el9", "el9", "el9"]
     assert [node.name for node in cloud.groups["one"]] == ["c01-ctl01", "c01-n9", "c01-n10"]
 
 

@@ -5,6 +5,7 @@ import datetime as dt
 import pandas as pd
 import pytest
 
+from reports.reasons import Traces
 from reports.tables import (
     TABLES,
     backups,
@@ -14,7 +15,9 @@ from reports.tables import (
     guests,
     hazards,
     hosts,
+    images,
     performance,
+    policies,
     preflight,
     quarantine,
     quotas,
@@ -22,6 +25,7 @@ from reports.tables import (
     rpms,
     schemas,
     services,
+    tokens,
     volumes,
 )
 from tests.support.facts import beat, guest, have, host, package, service, state, statuses, usage, use, volume
@@ -43,6 +47,9 @@ EMPTY = {
     "backups": lambda: backups.table([]),
     "rehearsals": lambda: rehearsals.table([]),
     "darktime": lambda: darktime.table([]),
+    "images": lambda: images.table(Frame(), Frame()),
+    "policies": lambda: policies.table([]),
+    "tokens": lambda: tokens.table([]),
     "performance": lambda: performance.table(None, None, 1.5),
 }
 FULL = {
@@ -61,8 +68,15 @@ FULL = {
     "backups": lambda: backups.table([dumped("h")]),
     "rehearsals": lambda: rehearsals.table([rehearsed("h")]),
     "darktime": lambda: darktime.table([dark((0.0, 2.5, 503))]),
+    "images": lambda: images.table(Frame([image("i")]), Frame([image("i")])),
+    "policies": lambda: policies.table([ruled("h")]),
+    "tokens": lambda: tokens.table([crossing("top", "a", "b", "ok")]),
     "performance": lambda: performance.table(measured(list=[0.1]), measured(list=[0.1]), 1.5),
 }
+
+
+def crossing(cell, issuer, validator, status):
+    return {"cell": cell, "issuer": issuer, "validator": validator, "status": status, "answer": ""}
 
 
 def checked(host: str, cell: str = "top", check: str = "clock") -> dict[str, str]:
@@ -343,6 +357,109 @@ def test_volume_statuses_and_explanations():
     assert pd.isna(table.loc["c", "after_size_gib"])
 
 
+# --- images ---
+
+
+def image(number: str, **changes: object) -> dict[str, object]:
+    known = {"id": number, "name": "cirros", "status": "active", "is_public": 0, "owner": "p", "size": 10}
+    return {**known, "checksum": "c", "protected": 0, **changes}
+
+
+def touched(number: str, **times: str) -> dict[str, object]:
+    """What Glance's database says of an image, and since when that counts."""
+    made = {"created_at": "2013-11-05T00:00:00Z", "updated_at": "", "deleted_at": "", "deleted": 0}
+    return {"id": number, "status": "active", "owner": "p", **made, **times, "since": "2014-02-24T16:00:00Z"}
+
+
+def test_image_statuses_with_and_without_the_rows_own_times():
+    before = [image("a"), image("b"), image("c"), image("d"), image("e", size=None)]
+    after = [image("a"), image("b", is_public=1), image("d", name=""), image("e", size=0), image("f"), image("g")]
+    late = "2014-02-24T16:00:01Z"
+    traces = Traces(
+        images=[
+            touched("b", updated_at=late),
+            touched("c", deleted_at="2014-02-24T15:59:59Z", deleted=1),
+            touched("d", updated_at="2014-02-24T15:59:59Z"),
+            touched("f", created_at=late),
+        ]
+    )
+    table = images.table(Frame(before), Frame(after), traces).set_index("id")
+    assert table["status"].to_dict() == {
+        "a": "ok",
+        "b": "changed by user",
+        "c": "missing",
+        "d": "changed",
+        "e": "changed",
+        "f": "created by user",
+        "g": "appeared",
+    }
+    assert table.loc["b", ["explained_by", "action", "when"]].tolist() == ["user", "change", late]
+    assert table.loc["c", ["name", "explained_by", "before_status", "after_status"]].tolist() == [
+        *("cirros", "unexplained", "active", "")
+    ]
+    assert table["explanation"].to_dict() == {
+        "a": "",
+        "b": "public 0 -> 1",
+        "c": "in the list before, not in the list now",
+        "d": "name cirros -> none",
+        "e": "size in bytes none -> 0",
+        "f": "not in the list before",
+        "g": "not in the list before",
+    }
+    assert images.table(Frame(), Frame([image("a")]))["status"].tolist() == ["new"]
+
+
+def test_an_image_that_its_user_deleted():
+    traces = Traces(images=[touched("a", deleted_at="2014-02-24T16:00:00Z", deleted=1)])
+    table = images.table(Frame([image("a")]), Frame(), traces)
+    assert table[["status", "action", "when"]].values.tolist() == [
+        ["deleted by user", "delete", "2014-02-24T16:00:00Z"]
+    ]
+    assert findings("images", table).empty
+
+
+# --- policies ---
+
+
+def ruled(host: str, **changes: object) -> dict[str, object]:
+    rule = {"cell": "top", "host": host, "file": "/etc/glance/policy.json", "rule": "r", "expected": '"role:admin"'}
+    return {**rule, "actual": '"role:admin"', "open": False, "fallback": '""', "error": "", **changes}
+
+
+def test_policy_statuses():
+    rows = [
+        ruled("a"),
+        ruled("b", actual='"role:cloud"'),
+        ruled("c", actual='""', open=True),
+        ruled("d", actual=None),
+        ruled("e", actual=None, fallback='"role:admin"'),
+        ruled("f", actual=None, fallback=None),
+        ruled("g", actual=None, error="no JSON"),
+    ]
+    table = policies.table(rows, [{"cell": "top", "host": "h"}])
+    assert statuses(table, "host") == {
+        "a": "ok",
+        "b": "own",
+        "c": "open",
+        "d": "missing",
+        "e": "missing",
+        "f": "missing",
+        "g": "unreadable",
+        "h": "unreachable",
+    }
+    assert table["explanation"].tolist() == [
+        "",
+        "the site's own rule",
+        'r is "": whoever asks passes; write "role:admin"',
+        'there is no r, so that default counts (""): whoever asks counts as one',
+        'there is no r, so that default counts ("role:admin")',
+        "there is no r, and no default",
+        "no JSON",
+        "",
+    ]
+    assert findings("policies", table)["host"].tolist() == ["c", "d", "e", "f", "g", "h"]
+
+
 # --- guests ---
 
 
@@ -540,3 +657,18 @@ def test_a_call_is_slower_by_its_median_and_one_that_fails_says_why():
     ]
     failing = performance.table(measured(a=[0.1]), measured(failed=1, a=[0.1]), 1.5)
     assert failing[["status", "detail"]].values.tolist() == [["failing", "boom"]]
+
+
+# Tokens
+
+
+def test_tokens_are_in_the_order_of_cells_and_only_ok_is_good():
+    rows = [
+        crossing("cell10", "c", "c", "ok"),
+        crossing("cell2", "b", "", "refused"),
+        crossing("top", "t2", "t1", "error"),
+        crossing("top", "t1", "t2", "silent"),
+    ]
+    table = tokens.table(rows)
+    assert table["issuer"].tolist() == ["t1", "t2", "b", "c"]
+    assert findings("tokens", table)["status"].tolist() == ["silent", "error", "refused"]

@@ -94,15 +94,15 @@ class TestLab:
         """A table as it was written."""
         return pd.read_csv(self.cloud / "out" / folder / stage / f"{name}.csv", keep_default_na=False)
 
-    def verify(self, *arguments: str, expect: int) -> dict[str, Any]:
-        """`cellstep verify nova --json`."""
-        said: dict[str, Any] = json.loads(self.cellstep("verify", "nova", "--json", *arguments, expect=expect))
+    def verify(self, *arguments: str, expect: int, stage: str = "nova") -> dict[str, Any]:
+        """`cellstep verify STAGE --json`."""
+        said: dict[str, Any] = json.loads(self.cellstep("verify", stage, "--json", *arguments, expect=expect))
         return said
 
 
 @contextmanager
 def lab_up(name: str, cells: int, computes: int, components: tuple[str, ...] = ()) -> Iterator[TestLab]:
-    """Bring a lab up for a module of tests, and take it down afterwards."""
+    """Bring a lab up for a module of tests, with these components beside nova, and take it down afterwards."""
     missing = check_machine()
     if missing:
         pytest.skip(f"no lab here: {missing[0]}")

@@ -4,6 +4,7 @@ import http.server
 import subprocess
 import threading
 import time
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -86,6 +87,29 @@ def test_a_time_without_service_is_seen_and_told(api, node, tmp_path):
     assert ended(node, api.url) == ("it was not looked at", None), "and again: nothing is left"
 
 
+def test_it_is_waited_for_until_it_serves_again(api, node, tmp_path):
+    """An API that was opened serves when the load balancer has seen that its servers answer."""
+    darktime.begin(task_on(node), prior={}, url=api.url, **API)
+    api.status = 503
+    wait_for(lambda: looks(tmp_path)[-1].endswith(" 503"))
+    timer = threading.Timer(1.5, lambda: setattr(api, "status", 300))
+    timer.start()
+    words, seen = ended(node, api.url)
+    timer.join()
+    assert words.endswith(" s in all, once")
+    assert seen["spans"][0]["ended"] is not None
+
+
+def test_one_that_does_not_come_back_is_told(api, node, tmp_path, monkeypatch):
+    monkeypatch.setattr(darktime, "BACK_S", 1)
+    darktime.begin(task_on(node), prior={}, url=api.url, **API)
+    api.status = 503
+    wait_for(lambda: looks(tmp_path)[-1].endswith(" 503"))
+    words, seen = ended(node, api.url)
+    assert words.endswith("once; it had not come back")
+    assert seen["spans"][0]["ended"] is None
+
+
 def test_one_that_does_not_serve_in_the_first_place_is_refused(api, node, tmp_path):
     api.status = 500
     with pytest.raises(Refused, match=r"does not serve now \(HTTP 500\): mend it, or the address in apis\.urls"):
@@ -97,7 +121,10 @@ def test_one_that_does_not_serve_in_the_first_place_is_refused(api, node, tmp_pa
 
 def test_a_look_that_was_cut_off_says_so(api, node, tmp_path):
     darktime.begin(task_on(node), prior={}, url=api.url, **API)
-    subprocess.run(["kill", "-KILL", (tmp_path / "dark" / "cinder.pid").read_text().strip()], check=True)
+    pid = (tmp_path / "dark" / "cinder.pid").read_text().strip()
+    subprocess.run(["kill", "-KILL", pid], check=True)
+    command = Path(f"/proc/{pid}/cmdline")  # a signal is delivered when the process is next scheduled
+    wait_for(lambda: not command.exists() or not command.read_bytes())
     words, seen = ended(node, api.url)
     assert words == "cinder served all the time; the looking was cut off: the node was restarted?"
     assert not seen["whole"]

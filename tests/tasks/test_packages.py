@@ -9,6 +9,7 @@ import pytest
 from tasks import jobs, packages, shell
 from tasks.binding import Binding, bind
 from tasks.errors import CommandFailed, Refused
+from tasks.platforms import rpm
 from tests.support.scripted import Bash, Scripted, reply, said, task_on, told
 
 OLD = "python-nova 2013.1.4-1.el6\npython-novaclient 2.13.0-1.el6\nbash 4.1.2-15.el6\n"
@@ -314,17 +315,17 @@ OWNERS = {"openstack-cinder": "cinder", "python-cinder": "cinder", "python-novac
 
 
 def test_the_tables_of_yum_and_dnf_are_read():
-    assert packages.transaction(DNF) == {
+    assert rpm.transaction(DNF) == {
         "openstack-cinder": "2013.2.1-1.el6",
         "python-cinder": "2013.2.1-1.el6",
         "python-cinderclient": "1.0.6-1.el6",
         "python-novaclient": "1:2.15.0-1.el6",
     }
-    assert packages.transaction(YUM) == {
+    assert rpm.transaction(YUM) == {
         "openstack-ceilometer-collector-with-a-long-name": "2013.2.1-1.el6",
         "python-novaclient": "1:2.15.0-1.el6",
     }
-    assert packages.transaction("Nothing to do.\n") == {}
+    assert rpm.transaction("Nothing to do.\n") == {}
 
 
 def resolve(rpms, yum):

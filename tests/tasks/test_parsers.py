@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks import facts, packages, services
+from tasks import facts
+from tasks.platforms import el6, rpm
 
 FACTS = """@boot_id
 5f1c
@@ -50,9 +51,9 @@ def test_facts_that_are_cut_off_are_never_taken_for_whole(length: int):
     ],
 )
 def test_an_expected_version_without_a_release_matches_every_release(have: str, want: str, same: bool):
-    assert packages.matches(have, want) == same
+    assert rpm.matches(have, want) == same
 
 
 def test_a_service_that_hangs_between_states_is_not_running():
-    states = services.parse_states("a 0 on\nb 3 off\nc 1 on\nd 2 off\n")
+    states = el6.parse_states("a 0 on\nb 3 off\nc 1 on\nd 2 off\n")
     assert [states[name]["actual"] for name in "abcd"] == ["running", "stopped", "stopped", "stopped"]

@@ -1,5 +1,6 @@
 """Rebooting into the newest kernel, and the proof that it happened."""
 
+import dataclasses
 import time
 
 import pytest
@@ -8,6 +9,8 @@ from plugins.connections.errors import AuthenticationRefused, CommandTimeout, Co
 from tasks import jobs, reboot, shell
 from tasks.binding import Binding, bind
 from tasks.errors import Fenced, Refused
+from tasks.platforms import PLATFORMS
+from tasks.platforms.el6 import EL6
 from tasks.shell import has_changed
 from tests.support.scripted import Bash, Scripted, said, task_on, told
 
@@ -178,6 +181,8 @@ class Machine(Bash):
 def machine(tmp_path, monkeypatch):
     monkeypatch.setattr(shell, "ROOT", str(tmp_path / "jobs"))
     monkeypatch.setattr(jobs, "BOOT_ID_FILE", str(tmp_path / "boot_id"))
+    system = dataclasses.replace(EL6.system, boot_id=f"cat {tmp_path}/boot_id")
+    monkeypatch.setitem(PLATFORMS, "el6", dataclasses.replace(EL6, system=system))
     monkeypatch.setattr(jobs, "ASK_EVERY_S", 0.01)
     return Machine(tmp_path)
 

@@ -20,7 +20,7 @@ esac"""
 
 @pytest.fixture
 def node(tmp_path, monkeypatch):
-    monkeypatch.setattr(repositories, "_path", lambda repository: str(tmp_path / f"cellstep-{repository}.repo"))
+    monkeypatch.setattr(repositories, "_path", lambda _, repository: str(tmp_path / f"cellstep-{repository}.repo"))
     found = Bash(tmp_path / "bin")
     found.program("yum", YUM.format(folder=tmp_path))
     return found

@@ -6,7 +6,7 @@ from lab.content import sample
 from lab.content.components import schemas
 from lab.content.components.building import Release, code, daemons, program, settings
 from lab.content.components.component import Component, Front, Secrets
-from lab.content.packages import Content, Package, Source
+from lab.content.packages import PAUSE, Content, Package, Source
 from lab.content.settings import infrastructure
 from lab.spec import HostSpec, LabSpec
 
@@ -40,7 +40,7 @@ def _sources(name: str) -> tuple[Source, ...]:
     needs = (f"python-cinder = {release.evr}", *(["python-cinderclient >= 1.0.6"] if havana else []))
     packages = (
         Package("openstack-cinder", requires=needs, contents=contents, services=services),
-        Package("python-cinder", contents=code(release)),
+        Package("python-cinder", contents=code(release), post=PAUSE),
     )
     return (Source(f"cinder-{name}", release.version, "1.el6", packages, installed_on=release.installed_on),)
 

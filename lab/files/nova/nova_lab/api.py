@@ -10,6 +10,8 @@ import signal
 import sys
 import threading
 import time
+import urllib.error
+import urllib.request
 import uuid
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -21,6 +23,7 @@ from nova_lab.service import HEARTBEAT_S, Service
 FLAVORS = {"m1.tiny": (1, 512, 1, 1), "m1.small": (2, 2048, 1, 20), "m1.medium": (3, 4096, 2, 40)}
 IMAGES = {"cirros": "8a4e3c7e-5b0f-4b8e-9a53-0d5d5a0f6a01"}
 SERVICE_LIST_S = 10
+GLANCE_S = 20
 
 
 class Problem(Exception):
@@ -62,6 +65,7 @@ class Request(BaseHTTPRequestHandler):
         ("GET", r"/v2/([^/]+)/os-services", "services"),
         ("GET", r"/v2/([^/]+)/limits", "limits"),
         ("GET", r"/v2/([^/]+)/os-volumes/detail", "volumes"),
+        ("GET", r"/v2/([^/]+)/images(?:/detail)?", "images"),
     ]
 
     def do_GET(self):
@@ -236,6 +240,30 @@ class Request(BaseHTTPRequestHandler):
             connection.close()
         names = ("id", "display_name", "size", "volume_type_id", "status", "project_id", "instance_uuid", "mountpoint")
         return 200, {"volumes": [{name: row[name] for name in names} for row in rows]}
+
+    def images(self):
+        """Glance's list for the caller. Nova asks for private ones, too: which of them to show is Glance's matter."""
+        server = self.server.service.config.get("glance_api_servers")
+        if not server:
+            raise Problem(404, "The resource could not be found.")
+        token = self.headers["X-Auth-Token"]
+        asked = urllib.request.Request(
+            f"http://{server}/v1/images/detail?is_public=none", headers={"X-Auth-Token": token}
+        )
+        try:
+            with urllib.request.urlopen(asked, timeout=GLANCE_S) as answer:
+                found = json.loads(answer.read())["images"]
+        except urllib.error.HTTPError as error:
+            raise Problem(error.code, f"Glance on {server} answered: {error.reason}") from None
+        except (OSError, ValueError) as error:
+            raise Problem(503, f"Glance on {server} does not answer: {error}") from None
+        states = {"active": "ACTIVE", "killed": "ERROR", "deleted": "DELETED", "pending_delete": "DELETED"}
+        return 200, {
+            "images": [
+                {"id": each["id"], "name": each["name"], "status": states.get(each["status"], "SAVING"), "metadata": {}}
+                for each in found
+            ]
+        }
 
 
 class Server(ThreadingHTTPServer):

@@ -1,4 +1,4 @@
-"""nova, the command: boot, show, list, delete, service-list, volume-list, absolute-limits."""
+"""nova, the command: boot, show, list, delete, service-list, volume-list, image-list, absolute-limits."""
 
 import json
 import os
@@ -12,6 +12,7 @@ USAGE = """usage: nova SUBCOMMAND ...
   show SERVER                    list [--all-tenants]
   delete SERVER...               service-list
   volume-list [--all-tenants]    absolute-limits
+  image-list
 
 Reads OS_USERNAME, OS_TENANT_NAME and NOVACLIENT_BYPASS_URL from the environment (/root/openrc).
 """
@@ -124,6 +125,9 @@ def run(command, arguments):
             for v in ask("GET", f"/os-volumes/detail{everyone}")["volumes"]
         ]
         table(["ID", "Status", "Display Name", "Size", "Volume Type", "Attached to"], rows)
+    elif command == "image-list":
+        images = ask("GET", "/images/detail")["images"]
+        table(["ID", "Name", "Status", "Server"], [(i["id"], i["name"], i["status"], "") for i in images])
     elif command == "absolute-limits":
         table(["Name", "Value"], sorted(ask("GET", "/limits")["limits"]["absolute"].items()))
     else:

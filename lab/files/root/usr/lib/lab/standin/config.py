@@ -17,7 +17,7 @@ class Config:
     Args:
         release: the component's module `release`.
         path: the file; /etc/COMPONENT/COMPONENT.conf by default.
-        keys: as KEYS, for a component which calls the address otherwise.
+        keys: as KEYS, for a component which calls the address otherwise; None where there is no database to know.
 
     Raises SystemExit with a line that says what is missing.
     """
@@ -31,13 +31,23 @@ class Config:
         except (OSError, configparser.Error) as error:
             raise SystemExit(f"{self.path}: {error}") from error
         self.host = self.get("host") or socket.gethostname()
-        found = [self.get(key, section=section) for section, key in keys[release.NAME]]
+        self.database = self._database(keys[release.NAME]) if keys else None
+        self.rabbit = {
+            "host": self.get("rabbit_host", "localhost"),
+            "port": int(self.get("rabbit_port", 5672)),
+            "username": self.get("rabbit_userid", "guest"),
+            "password": self.get("rabbit_password", "guest"),
+            "virtual_host": self.get("rabbit_virtual_host", "/"),
+        }
+
+    def _database(self, keys):
+        found = [self.get(key, section=section) for section, key in keys]
         url = next(filter(None, found), None)
         if not url:
-            section, key = keys[release.NAME][0]
+            section, key = keys[0]
             raise SystemExit(f"{self.path}: no address of the database: set {key} in [{section}]")
         parts = urlsplit(url)
-        self.database = {
+        database = {
             "host": parts.hostname,
             "port": parts.port or 3306,
             "user": unquote(parts.username or ""),
@@ -45,7 +55,8 @@ class Config:
             "database": unquote(parts.path.strip("/")),
         }
         for path in parse_qs(parts.query).get("unix_socket", ()):
-            self.database["unix_socket"] = path
+            database["unix_socket"] = path
+        return database
 
     def get(self, key, default=None, section="DEFAULT"):
         if section == "DEFAULT":
