@@ -16,7 +16,7 @@ from cellstep.cloud.load import Cloud
 from cellstep.engine.forecast import Forecast, Left, Took, forecast
 from cellstep.engine.journal import DONE, UNFINISHED, Journal, RunRecord
 from cellstep.engine.lock import Holder
-from cellstep.engine.plan import FACT, expand_names
+from cellstep.engine.plan import expand_names, steps_of
 from cellstep.engine.store import now, seconds_between
 from cellstep.errors import JournalFailed
 from cellstep.wayback import SETTLES
@@ -128,7 +128,7 @@ def of(cloud: Cloud, journal: Journal, run: RunRecord) -> Standing:
     process = Process.of(cloud)
     counts = journal.counts(run.id)
     steps = [{**step, "hosts": counts.get(step["title"], {})} for step in journal.steps(run.id)]
-    plan = _steps_of(journal, run)
+    plan = steps_of(journal.plan_of(run.id))
     unknown = journal.unknown_hosts(run.id) if any("unknown" in step["hosts"] for step in steps) else {}
     left = ahead(journal, run, steps=steps) if run.state in UNFINISHED else None
     elapsed = seconds_between(run.started_at, _until(journal, run, steps, alive=process.carries(run)))
@@ -217,14 +217,9 @@ def _begun(journal: Journal, run: RunRecord, step: Mapping[str, Any]) -> Left:
     return Left(step["title"], nodes, ended, took.seconds if took else 0.0, waiting)
 
 
-def _steps_of(journal: Journal, run: RunRecord) -> list[dict[str, Any]]:
-    """The plan's lines that are steps."""
-    return [line for line in journal.plan_of(run.id) if line["kind"] != FACT]
-
-
-def _asked_for(journal: Journal, run: RunRecord) -> list[dict[str, Any]]:
+def _asked_for(journal: Journal, run: RunRecord) -> list[Mapping[str, str]]:
     """The plan's lines that the run was asked for."""
-    lines = _steps_of(journal, run)
+    lines = steps_of(journal.plan_of(run.id))
     places = {line["title"].lower(): n for n, line in enumerate(lines)}
 
     def place(wanted: str) -> int:

@@ -219,7 +219,7 @@ def kernel_to_before(task: Task, *, running: str | None, kernels: Sequence[str],
         said = f"rebooted into kernel {running}, boot id {after}"
         extra = _extra(task, kernels)
     if extra:
-        change(task, _remove(extra), what="removing the new kernel", timeout=UPDATE_TIMEOUT_S)
+        change(task, _remove(task, extra), what="removing the new kernel", timeout=UPDATE_TIMEOUT_S)
     if left := _extra(task, kernels):
         raise Refused(f"still installed: kernel {', '.join(left)}")
     return changed(task, said or f"removed kernel {', '.join(extra)}, which did not run")
@@ -229,8 +229,11 @@ def _extra(task: Task, kernels: Sequence[str]) -> list[str]:
     return [kernel for kernel in installed_kernels(task) if kernel not in kernels]
 
 
-def _remove(kernels: Sequence[str]) -> str:
-    return f"rpm -e {' '.join(shlex.quote(f'kernel-{kernel}') for kernel in kernels)}"
+def _remove(task: Task, kernels: Sequence[str]) -> str:
+    script = platform_of(task).packages.remove_kernels
+    if script is None:
+        raise lacking(task, "way to remove kernels")
+    return script(kernels)
 
 
 def _make_default(task: Task, running: str, extra: Sequence[str]) -> None:
@@ -241,6 +244,6 @@ def _make_default(task: Task, running: str, extra: Sequence[str]) -> None:
     if not any(running == kernel or running.startswith(f"{kernel}.") for kernel in installed_kernels(task)):
         raise Refused(f"kernel {running}, which ran before, is not installed any more: install it, then resume")
     image = shlex.quote(f"/boot/vmlinuz-{running}")
-    otherwise = _remove(extra) if extra else "true"
+    otherwise = _remove(task, extra) if extra else "true"
     script = f"if type -P grubby >/dev/null; then grubby --set-default={image}; else {otherwise}; fi"
     change(task, script, what=f"making {running} the default kernel", timeout=UPDATE_TIMEOUT_S)

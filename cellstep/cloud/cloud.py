@@ -64,6 +64,7 @@ class Cloud:
         release: the upgrade's facts, with the site's own packages and services.
         nodes: top cell first, then the cells in the inventory's order; by natural order of names in each.
         cells: the child cells in the inventory's order.
+        step_lines: the lines of cloud.yaml in which the entries of `steps` begin.
     """
 
     directory: Path
@@ -72,6 +73,7 @@ class Cloud:
     nodes: tuple[Node, ...]
     cells: tuple[str, ...]
     inventory: Inventory = field(repr=False)  # as its plugin read it; `nornir` hands out copies
+    step_lines: tuple[int | None, ...] = ()
 
     @cached_property
     def groups(self) -> dict[str, tuple[Node, ...]]:

@@ -4,111 +4,32 @@ Paths marked `LocalPath` are of the machine cellstep runs on, relative to the cl
 cloud's hosts.
 """
 
-import re
-import string
-from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from cellstep.cloud.allowance import Allowance
+from cellstep.cloud.fields import (
+    Count,
+    Factor,
+    Flag,
+    Line,
+    LocalPath,
+    Maybe,
+    Mebibytes,
+    Ratio,
+    RemotePath,
+    Seconds,
+    Share,
+)
+from cellstep.cloud.fields import Strict as _Strict
+from cellstep.cloud.fields import admin_socket as _admin_socket
+from cellstep.cloud.fields import environment_name as _environment_name
+from cellstep.cloud.fields import placeholders as _placeholders
+from cellstep.cloud.fields import plain_address as _plain_address
 from cellstep.cloud.nodes import Tier
+from cellstep.cloud.steps import StepConfig
 from cellstep.releases.model import Evr
 from plugins.inventory.model import Jump, Port, Word
-
-
-def _local(path: Path, info: ValidationInfo) -> Path:
-    """Relative to the cloud's folder, `~` expanded."""
-    directory = (info.context or {}).get("directory", Path())
-    try:
-        return Path(directory, path.expanduser())
-    except RuntimeError as error:  # ~nobody-of-that-name
-        raise ValueError(f"'{path}' has no home folder; write the whole path") from error
-
-
-def _not_blank(text: str) -> str:
-    if not text.strip() or "\0" in text or "\n" in text:
-        raise ValueError("is empty or more than one line; write one line")
-    return text
-
-
-def _blank_or_line(text: str) -> str:
-    return text if text == "" else _not_blank(text)
-
-
-def _remote_path(text: str) -> str:
-    if not text.startswith("/"):
-        raise ValueError(f"'{text[:80]}' is not a whole path; begin with /")
-    return _not_blank(text)
-
-
-def _environment_name(text: str) -> str:
-    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", text):
-        raise ValueError(f"'{text[:80]}' is not the name of an environment variable; write for instance CELLSTEP_MYSQL")
-    return text
-
-
-def _admin_socket(text: str) -> str:
-    if text.startswith("/"):
-        return text
-    host, _, port = text.rpartition(":")
-    if not host or not port.isascii() or not port.isdigit() or not 1 <= int(port[:6]) <= 65535:
-        raise ValueError(f"'{text[:80]}' is no socket; write 127.0.0.1:9999 or a path such as /run/haproxy.sock")
-    return text
-
-
-def _plain_address(text: str) -> str:
-    if text and not re.fullmatch(r"[a-z]+://[^\s'\"]+", text):
-        raise ValueError(f"'{text[:80]}' is no address; write for instance http://repo.example.org/havana/el6")
-    if re.match(r"[a-z]+://[^/]*@", text):
-        raise ValueError("has a user or a password in it, which would stand on a command line; give one without")
-    return text
-
-
-def _placeholders(*names: str) -> AfterValidator:
-    """A command may hold these placeholders and no others; a brace of the shell's own is written twice."""
-
-    def check(text: str) -> str:
-        known = ", ".join(f"{{{name}}}" for name in names)
-        try:
-            used = [name for _, name, _, _ in string.Formatter().parse(text) if name is not None]
-        except ValueError:
-            raise ValueError(f"has a single brace; write {known}, and the shell's own braces twice") from None
-        for name in used:
-            if name not in names:
-                raise ValueError(
-                    f"has the unknown placeholder {{{name[:40]}}}; write {known}, and the shell's own braces twice"
-                )
-        return text
-
-    return AfterValidator(check)
-
-
-def _share(value: object) -> str:
-    if isinstance(value, bool) or not isinstance(value, int | str):
-        raise ValueError(f"'{str(value)[:40]}' is no budget; write a number such as 5, or a share such as 2%")  # noqa: TRY004 - pydantic wants it
-    return str(Allowance.parse(value))
-
-
-LocalPath = Annotated[Path, AfterValidator(_local)]
-Line = Annotated[str, AfterValidator(_not_blank)]
-Maybe = Annotated[
-    str,
-    BeforeValidator(lambda value: "" if value is None else value, json_schema_input_type=str | None),
-    AfterValidator(_blank_or_line),
-]  # "" where the site has none
-RemotePath = Annotated[str, AfterValidator(_remote_path)]
-Seconds = Annotated[float, Field(strict=True, gt=0, le=86400, allow_inf_nan=False)]
-Share = Annotated[str, BeforeValidator(_share, json_schema_input_type=int | str)]
-Count = Annotated[int, Field(strict=True, ge=1, le=10_000)]
-Mebibytes = Annotated[int, Field(strict=True, ge=0, le=10_000_000)]
-Ratio = Annotated[float, Field(gt=0, le=10, allow_inf_nan=False)]
-Factor = Annotated[float, Field(strict=False, ge=1, le=1000, allow_inf_nan=False)]
-Flag = Annotated[bool, Field(strict=True)]
-
-
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class InventoryConfig(_Strict):
@@ -326,6 +247,17 @@ class CheckoutConfig(_Strict):
     )
 
 
+class ClientsConfig(_Strict):
+    """The machines with the role `client`."""
+
+    calls: list[CommandOn] = Field(
+        default_factory=list, description="what a user there would type, to prove that the upgraded clients work"
+    )
+    packages: dict[str, Evr] = Field(
+        default_factory=dict, description="further packages that the stage brings them: package to version"
+    )
+
+
 class KeystoneConfig(_Strict):
     """What the site wants of Keystone's stage beside the upgrade."""
 
@@ -449,6 +381,7 @@ class CloudConfig(_Strict):
     monitoring: MonitoringConfig = Field(default_factory=MonitoringConfig, description="restarts and alarms")
     keystone: KeystoneConfig = Field(default_factory=KeystoneConfig, description="Keystone's stage")
     checkout: CheckoutConfig = Field(default_factory=CheckoutConfig, description="the check-out tests")
+    clients: ClientsConfig = Field(default_factory=ClientsConfig, description="the machines with client CLIs")
     measure: MeasureConfig = Field(default_factory=MeasureConfig, description="how fast the cloud answers and boots")
     reboot_timeout_s: Seconds = Field(default=900, description="seconds a host may take to reboot")
     settle_s: Seconds = Field(default=120, description="seconds to wait until services report and guests come and go")
@@ -458,4 +391,7 @@ class CloudConfig(_Strict):
     )
     services: dict[Tier, list[str]] = Field(
         default_factory=dict, description="the services of a tier (top, cell, compute), in place of the release's"
+    )
+    steps: list[StepConfig] = Field(
+        default_factory=list, description="the site's own steps, and what it changes of the stages' own"
     )

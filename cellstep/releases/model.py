@@ -162,6 +162,14 @@ class PolicyFact(_Strict):
     why: str
 
 
+class KnownError(_Strict):
+    """How a call with the new release is known to fail: what it says, what is then wrong, what to do."""
+
+    says: str
+    cause: str
+    remedy: str
+
+
 class Component(_Strict):
     """What one component brings."""
 
@@ -169,6 +177,7 @@ class Component(_Strict):
     services: tuple[ServiceFact, ...] = ()
     databases: tuple[SchemaFact, ...] = ()
     policies: tuple[PolicyFact, ...] = ()
+    errors: tuple[KnownError, ...] = ()
 
     def head(self, schema: SchemaFact) -> int:
         """The version that the exact packages bring one of its schemas to."""
@@ -192,10 +201,20 @@ class Release(_Strict):
             if tier in fact.tiers
         }
 
-    def with_overrides(self, packages: Mapping[str, str], services: Mapping[Tier, Sequence[str]]) -> Self:
-        """The same release with a site's own package versions, and its own list of services on some tiers.
+    def with_overrides(
+        self,
+        packages: Mapping[str, str],
+        services: Mapping[Tier, Sequence[str]],
+        clients: Mapping[str, str] | None = None,
+    ) -> Self:
+        """The same release with what is a site's own.
 
         On a tier that has lost all services of a component there are none of its packages either.
+
+        Args:
+            packages: versions of packages, in place of the release's.
+            services: tier to the services on it, in place of the release's.
+            clients: further packages of client machines, to their versions.
         """
 
         def service(fact: ServiceFact) -> ServiceFact:
@@ -216,4 +235,8 @@ class Release(_Strict):
             return component.model_copy(update={"packages": own_packages, "services": own})
 
         components = {name: changed(component) for name, component in self.components.items()}
+        if clients:
+            further = {name: PackageFact(evr=evr, tiers=("client",)) for name, evr in clients.items()}
+            known = components["clients"]
+            components["clients"] = known.model_copy(update={"packages": {**known.packages, **further}})
         return self.model_copy(update={"components": components})

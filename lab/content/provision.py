@@ -129,6 +129,9 @@ def _second(lab: LabHandle, host: HostSpec) -> None:
     if tier is None:
         lab.run(host.name, "systemctl is-active --quiet haproxy || systemctl start haproxy", timeout=60)
         return
+    if tier == "client":
+        lab.run(host.name, settings.write("/root/openrc", settings.CLIENT_OPENRC, 0o600), timeout=60)
+        return
     services = _services(lab, tier)
     script = [
         "set -e\n",

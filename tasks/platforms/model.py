@@ -103,6 +103,7 @@ class Packages:
         listing: the script that prints all that is installed.
         parse: what it printed.
         normal: a package's name as `parse` gives it.
+        version: an expected version as the manager writes it.
         matches: whether an installed version is the expected one.
         clean: the script after which nothing stale is taken for the repository's present state.
         update: the script that brings these packages to these versions, and a new kernel where that is said.
@@ -113,6 +114,7 @@ class Packages:
         transaction: package name to version of all that it says would come.
         unmerged: the script that lists configuration files to merge, one a line; "" for none.
         kernels: the script that prints `TIME VERSION` of the installed kernels, oldest first; "" for none.
+        remove_kernels: the script that removes these of the installed kernels; None where there is none.
         repositories: the script that lists the enabled repositories; "" where there are none.
         parse_repositories: their ids.
         repolist: what an operator would call, for messages.
@@ -134,11 +136,13 @@ class Packages:
     mend: str = ""
     doubt: str = "is the version in the repository, is it excluded?"
     normal: Callable[[str], str] = str
+    version: Callable[[str], str] = str
     download: Download | None = None
     resolve: Callable[[Expected], str] | None = None
     transaction: Callable[[str], dict[str, str]] = lambda _said: {}
     unmerged: str = ""
     kernels: str = ""
+    remove_kernels: Callable[[Sequence[str]], str] | None = None
     repositories: str = ""
     parse_repositories: Callable[[str], set[str]] = lambda _said: set()
     repolist: str = ""

@@ -14,7 +14,7 @@ DOUBT = "does the index have that version, for this Python?"
 # The first Python that has pip.
 _PIP = (
     "export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1; pip() { local each; for each in python3 python python2; do"
-    ' if "$each" -m pip --version >/dev/null 2>&1; then "$each" -m pip "$@"; return; fi; done;'
+    ' if "$each" -c "import pip" >/dev/null 2>&1; then "$each" -m pip "$@"; return; fi; done;'
     " echo 'no Python here has pip' >&2; return 127; }; "
 )
 
@@ -101,6 +101,7 @@ PIP = Packages(
     parse=parse,
     matches=matches,
     normal=normal,
+    version=upstream,
     update=lambda expected, _kernel: f"{_PIP}pip install --find-links {FOLDER} {_arguments(expected)}",
     doubt=DOUBT,
     download=Download(

@@ -87,6 +87,11 @@ def by(tool: str, *, mend: str, kernel: str) -> Packages:
         lines += [f"rpm -e {shlex.quote(name)} || echo 'left: {name}'" for name in sorted(new)]
         return "\n".join(lines)
 
+    def remove_kernels(kernels: Sequence[str]) -> str:
+        names = " ".join(shlex.quote(f"{kernel}-{version}") for version in kernels)
+        # A kernel of el9 is several packages that need each other.
+        return f"rpm -e {names}" if kernel == "kernel" else f"{tool} -y remove {names}"
+
     return Packages(
         manager=tool,
         database=DATABASE,
@@ -110,6 +115,7 @@ def by(tool: str, *, mend: str, kernel: str) -> Packages:
         transaction=transaction,
         unmerged="find /etc -name '*.rpmnew' 2>/dev/null | sort",
         kernels=f"rpm -q --qf '%{{INSTALLTIME}} %{{VERSION}}-%{{RELEASE}}\\n' {kernel} 2>/dev/null | sort -n",
+        remove_kernels=remove_kernels,
         repositories=f"{tool} -q repolist enabled",
         parse_repositories=_repositories,
         repolist=f"{tool} repolist",

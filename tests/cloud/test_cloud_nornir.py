@@ -41,6 +41,7 @@ def test_ssh_options_are_complete(cloud):
         "auth_timeout": 10.0,
         "command_timeout": 60.0,
         "legacy_algorithms": False,
+        "shell": "bash",
         "jump": None,
         "jump_connections": 50,
         "jump_username": "ops",

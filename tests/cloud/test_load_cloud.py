@@ -110,7 +110,7 @@ CASES = {
     "packages: {python-nova: 2013.2}": "packages.python-nova is the number 2013.2; write it in quotes",
     "packages: {python-nova: 'a b'}": "packages.python-nova: 'a b' is not a version; write [epoch:]version[-release], "
     "such as 2013.2.1-1.el6",
-    "services: {tpo: []}": "unknown key 'tpo' in services; write 'top', 'cell' or 'compute'",
+    "services: {tpo: []}": "unknown key 'tpo' in services; write 'top', 'cell', 'compute', 'dashboard' or 'client'",
     "services: {top: [openstack-nova-apy]}": "services.top: unknown service 'openstack-nova-apy'; did you mean "
     "'openstack-nova-api'?",
     "inventory: {plugin: Simple}": "inventory.plugin is 'Simple'; write 'cellstep_cells' or 'SimpleInventory'",

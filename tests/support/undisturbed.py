@@ -89,6 +89,8 @@ def _files_of(lab: TestLab, host: str) -> list[str]:
                     found.append(f"job {job.split('.')[3]} {name}")
             case ("var", "lib", "cellstep", "backups", _, name):
                 found.append(f"dump {name}")
+            case ("var", "lib", "cellstep", "staging", _, name):
+                found.append(f"staging {name}")
             case _:
                 found.append(str(inside))
     return sorted(found)
