@@ -15,10 +15,13 @@ from cellstep.cloud.places import Place, places
 from cellstep.engine.dispatch import Dispatcher, Errand
 from cellstep.engine.journal import DONE
 from cellstep.errors import CellstepError, Locked, Stopped, TakenOver, UsageError
+from cellstep.stages.arguments import Site
+from cellstep.stages.identity import MAIN, Identity
 from reports.writers import replacing
 from tasks.binding import Binding
 from tasks.holds import HostTask
 from tasks.keystone import ec2, tokens
+from tasks.keystone.probe import Matrix, crossed
 
 _WITHOUT = "remove it knowingly: without it a deleted key cannot be told from a new one, and is copied back"
 
@@ -30,19 +33,20 @@ class NotDone(CellstepError):
 
 
 class Keystone:
-    """Keystone's database.
+    """Keystone's database, and its servers.
 
     Args:
         cloud: the cloud.
         dispatcher: to its nodes; its `stopping` ends what takes long.
 
     Attributes:
-        place: where it is.
+        place: where the main servers' is.
     """
 
     def __init__(self, cloud: Cloud, dispatcher: Dispatcher) -> None:
         self.cloud, self.dispatcher = cloud, dispatcher
-        self.place: Place = places(cloud, "keystone")[0]
+        found = places(cloud, "keystone")
+        self.place: Place = next((place for place in found if place.node.cell == "top"), found[0])
         name = quote(str(self.place), safe="")
         self.memory: Path = runs.journal_path(cloud).with_name(f"ec2-{name}.json")
 
@@ -128,6 +132,24 @@ class Keystone:
             descriptor = os.open(scratch, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600)
             with os.fdopen(descriptor, "w", encoding="utf-8") as file:
                 json.dump(sorted(known), file, indent=0)
+
+    # Servers
+
+    def probe(self) -> tuple[dict[str, Matrix], dict[str, str]]:
+        """Try the tokens of all servers at all servers of the same cell; each log-in makes a token.
+
+        Returns:
+            By cell what came of it; and of each cell that could not be asked the reason.
+        """
+        own = Identity(Site(self.cloud, "keystone"))
+        first = {own.servers_of(cell)[0].name: cell for cell in (MAIN, *own.cells)}
+        nodes = [node for node in self.cloud.nodes if node.name in first]
+        arguments = {node.name: {**own.crossing(node), "timeout_s": 0.0} for node in nodes}
+        answers, silent = self.dispatcher.ask(crossed, nodes, arguments)
+        return (
+            {first[name]: noted.data for name, noted in answers.items()},
+            {first[name]: why for name, why in silent.items()},
+        )
 
     # Tokens
 

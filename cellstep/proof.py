@@ -16,7 +16,7 @@ from cellstep.engine.journal import Journal
 from cellstep.engine.run import Interrupted
 from cellstep.engine.store import now
 from cellstep.errors import UsageError
-from cellstep.stages import runbook_of
+from cellstep.stages import identity, runbook_of
 from cellstep.stages.arguments import DARK, MEASURED
 
 if TYPE_CHECKING:
@@ -187,6 +187,10 @@ def _write(
     measured = journal.records(MEASURED, verification.component_of(stage), run) if run else {}
     if measured:
         tables["dashboard"] = reporting.dashboard_table({side: each.data for side, each in measured.items()})
+    crossed = journal.records(identity.TOKENS, verification.component_of(stage), run) if run else {}
+    if crossed:
+        tables["tokens"] = reporting.tokens_table(identity.rows(cloud, crossed))
+        compliant = compliant and reporting.compliant({"tokens": tables["tokens"]})
     past = overridden(journal, run)
     folder = _files(about, tables, past)
     held = journal.all_open_holds()

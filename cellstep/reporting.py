@@ -74,6 +74,13 @@ def dashboard_table(measured: Mapping[str, Mapping[str, Any]]) -> "pd.DataFrame"
     return dashboard.table(measured)
 
 
+def tokens_table(rows: Iterable[Mapping[str, Any]]) -> "pd.DataFrame":
+    """The table `tokens` from the rows of `cellstep.stages.identity.rows`."""
+    from reports.tables import tokens  # noqa: PLC0415 - brings pandas
+
+    return tokens.table(rows)
+
+
 def verdicts(tables: "Mapping[str, pd.DataFrame]") -> dict[str, dict[str, int]]:
     """Rows by status of each table, the compliant statuses last."""
     from reports.tables import TABLES  # noqa: PLC0415 - brings pandas

@@ -226,7 +226,10 @@ class _Stage:
         for row in self.journal.hosts(run):
             if row["state"] not in DONE:
                 self.why[names[row["step"]], row["host"]] = f"{row['state']}: {row['detail']}"
-        none = "no step of the runbook lifts it here: is the node still in the inventory, with the same role?"
+        none = (
+            "no step of the runbook lifts it here: is the node still in the inventory, with the same role, and the"
+            " site's own hold still in cloud.yaml?"
+        )
         for held in self.rows:
             name, host = held["name"], held["host"]
             if (name, host) in still:

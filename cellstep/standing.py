@@ -16,7 +16,7 @@ from cellstep.cloud.load import Cloud
 from cellstep.engine.forecast import Forecast, Left, Took, forecast
 from cellstep.engine.journal import DONE, UNFINISHED, Journal, RunRecord
 from cellstep.engine.lock import Holder
-from cellstep.engine.plan import FACT, expand_names
+from cellstep.engine.plan import expand_names, steps_of
 from cellstep.engine.store import now, seconds_between
 from cellstep.errors import JournalFailed
 from cellstep.wayback import SETTLES
@@ -128,7 +128,7 @@ def of(cloud: Cloud, journal: Journal, run: RunRecord) -> Standing:
     process = Process.of(cloud)
     counts = journal.counts(run.id)
     steps = [{**step, "hosts": counts.get(step["title"], {})} for step in journal.steps(run.id)]
-    plan = _steps_of(journal, run)
+    plan = steps_of(journal.plan_of(run.id))
     unknown = journal.unknown_hosts(run.id) if any("unknown" in step["hosts"] for step in steps) else {}
     left = ahead(journal, run, steps=steps) if run.state in UNFINISHED else None
     elapsed = seconds_between(run.started_at, _until(journal, run, steps, alive=process.carries(run)))
@@ -176,12 +176,30 @@ def ahead(
         steps = [{**step, "hosts": counts.get(step["title"], {})} for step in journal.steps(run.id)]
     left = [step for step in _left(journal, run, steps) if only is None or step.title in only]
     titles = [step.title for step in left]
+    return forecast(left, _earlier(journal, run.stage, run.plan_digest, titles, but=run.id))
+
+
+def expected(journal: Journal, stage: str, plan_digest: str, steps: Mapping[str, int]) -> Forecast | None:
+    """How long a run will take that has not begun; None where nothing is known of any of its steps.
+
+    Args:
+        journal: the journal.
+        stage: its stage.
+        plan_digest: of its plan.
+        steps: title to how many nodes.
+    """
+    left = [Left(title, nodes) for title, nodes in steps.items()]
+    return forecast(left, _earlier(journal, stage, plan_digest, list(steps)))
+
+
+def _earlier(journal: Journal, stage: str, plan_digest: str, titles: Sequence[str], *, but: str = "") -> list[Took]:
+    """What steps took in earlier runs of a stage, those of the same plan first."""
     earlier: list[Took] = []
-    others = [r for r in journal.runs(run.stage) if r.id != run.id and SETTLES not in r.options]
-    others.sort(key=lambda other: other.plan_digest != run.plan_digest)
+    others = [r for r in journal.runs(stage) if r.id != but and SETTLES not in r.options]
+    others.sort(key=lambda other: other.plan_digest != plan_digest)
     for other in others[:EARLIER_RUNS]:
         ended = {step["title"] for step in journal.steps(other.id) if step["state"] == "done"}
-        same = other.plan_digest == run.plan_digest
+        same = other.plan_digest == plan_digest
         earlier += [
             Took(title, took.nodes, took.seconds, same, took.skipped == took.nodes)
             for title, took in journal.step_times(other.id, titles).items()
@@ -189,7 +207,7 @@ def ahead(
         ]
         if same and {took.title for took in earlier if not took.idle} >= set(titles):
             break
-    return forecast(left, earlier)
+    return earlier
 
 
 def _left(journal: Journal, run: RunRecord, steps: Sequence[Mapping[str, Any]]) -> list[Left]:
@@ -217,14 +235,9 @@ def _begun(journal: Journal, run: RunRecord, step: Mapping[str, Any]) -> Left:
     return Left(step["title"], nodes, ended, took.seconds if took else 0.0, waiting)
 
 
-def _steps_of(journal: Journal, run: RunRecord) -> list[dict[str, Any]]:
-    """The plan's lines that are steps."""
-    return [line for line in journal.plan_of(run.id) if line["kind"] != FACT]
-
-
-def _asked_for(journal: Journal, run: RunRecord) -> list[dict[str, Any]]:
+def _asked_for(journal: Journal, run: RunRecord) -> list[Mapping[str, str]]:
     """The plan's lines that the run was asked for."""
-    lines = _steps_of(journal, run)
+    lines = steps_of(journal.plan_of(run.id))
     places = {line["title"].lower(): n for n, line in enumerate(lines)}
 
     def place(wanted: str) -> int:

@@ -14,6 +14,7 @@ from cellstep.cloud.places import places
 from cellstep.cloud.policies import policies_of
 from cellstep.engine.dispatch import Dispatcher
 from reports.reasons import Traces, by_key, short
+from tasks import platforms
 from tasks.evidence import Evidence, Patience, Wanted, gather
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ TABLES_OF = {
     "glance": ("rpms", "services", "schemas", "images", "policies"),
     "horizon": ("rpms", "services"),
     "cinder": ("rpms", "services", "schemas", "volumes"),
+    "clients": ("rpms",),
     "nova": ("rpms", "services", "schemas", "volumes", "quotas", "guests"),
 }
 """The tables of a stage, where they are others than `USUAL`."""
@@ -72,6 +74,8 @@ def packages_of(cloud: Cloud, component: str, node: Node) -> dict[str, str]:
     """What the stage leaves on the node: package to `[epoch:]version[-release]`."""
     if node.tier is None or _retires(cloud, node):
         return {}
+    if component == CLIENTS and node.tier != "client":
+        return {}  # theirs come with the stages that need them, and with Nova's
     names = [component, CLIENTS] if node.tier == "compute" and component == "nova" else [component]
     facts = [item for name in names for item in cloud.release.components[name].packages.items()]
     return {package: fact.evr for package, fact in facts if node.tier in fact.tiers}
@@ -280,9 +284,7 @@ class _Tables:
         expected: list[dict[str, str]] = [
             {"cell": node.cell, "host": node.name, "role": str(node.tier), "package": package, "expected": evr}
             for node in self.nodes
-            for package, evr in (
-                before.get(node.name, {}) if self.back else packages_of(self.cloud, self.component, node)
-            ).items()
+            for package, evr in (before.get(node.name, {}) if self.back else self._packages(node, before)).items()
         ]
         names = {row["package"] for row in expected}
         installed = [
@@ -293,6 +295,16 @@ class _Tables:
             for evr in evidence.facts.packages[package]
         ]
         return rpms.table(self._frame(expected), self._frame(installed), self.unreachable)
+
+    def _packages(self, node: Node, before: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
+        """What the stage leaves on the node, as its package manager writes versions; of clients those that it has."""
+        known = packages_of(self.cloud, self.component, node)
+        if self.component == CLIENTS:
+            evidence = self.answers.evidence.get(node.name)
+            now = evidence.facts.packages if evidence and evidence.facts else {}
+            known = {name: evr for name, evr in known.items() if name in now or name in before.get(node.name, {})}
+        version = platforms.named(node.platform).packages.version
+        return {name: version(evr) for name, evr in known.items()}
 
     def services(self) -> "pd.DataFrame":
         from reports.tables import services  # noqa: PLC0415 - brings pandas

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 from lab.errors import LabError
-from lab.spec import LabSpec
+from lab.spec import CLIENTS, LabSpec
 from lab.state import LABS
 
 # In a checkout, and in an installed package.
@@ -45,6 +45,8 @@ def render(spec: LabSpec) -> dict[str, str]:
     inventory, found = _CELLS.subn(lambda _: _cells(spec), inventory)
     if found != 1:
         raise LabError(f"{shipped_cloud() / 'inventory.yaml'}: its cells do not stand in one block `  cell01: ...`")
+    if CLIENTS not in spec.components and spec != default:
+        inventory = re.sub(r"(?m)^    client: .*\n", "", inventory)
     return {"cloud.yaml": cloud, "inventory.yaml": inventory}
 
 

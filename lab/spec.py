@@ -8,6 +8,7 @@ from lab.errors import LabUsageError
 BRIDGE_ADDRESS = "10.90.0.254"
 PREFIX_LENGTH = 16
 DATA_CENTRES = ("geneva", "budapest")
+CLIENTS = "clients"  # the component with a client's machine
 HOSTS_AT_MOST = 1000  # a Linux bridge has 1024 ports
 
 _NAME = re.compile(r"[a-z][a-z0-9]{0,11}")
@@ -55,7 +56,7 @@ class LabSpec:
         check_name(self.name)
         if self.cells < 1 or self.computes < 1:
             raise LabUsageError("a lab has at least one child cell with one compute node: use --cells 1 --computes 1")
-        count = 3 + self.cells * (1 + self.computes)
+        count = 3 + (CLIENTS in self.components) + self.cells * (1 + self.computes)
         if count > HOSTS_AT_MOST:
             raise LabUsageError(f"{count} hosts are more than the {HOSTS_AT_MOST} a lab can have: ask for fewer")
 
@@ -87,6 +88,8 @@ class LabSpec:
                 (f"{prefix}-n{_number(m, self.computes)}", cell, ("compute",), centre)
                 for m in range(1, self.computes + 1)
             ]
+        if CLIENTS in self.components:
+            rows.append(("cli01", "top", ("client",), DATA_CENTRES[0]))
         return [
             HostSpec(name, cell, roles, _address(index), _mac(index), centre)
             for index, (name, cell, roles, centre) in enumerate(rows)

@@ -9,6 +9,7 @@ from pydantic import BaseModel
 
 from cellstep.cli.options import CloudOption, open_cloud
 from cellstep.cloud.model import CloudConfig
+from cellstep.stages import check_steps
 from plugins.inventory.model import InventoryFile
 
 app = typer.Typer(help="Look at cloud.yaml and inventory.yaml: their schema, and their faults.", no_args_is_help=True)
@@ -41,6 +42,7 @@ def schema(
 def check(cloud: CloudOption = None) -> None:
     """Say ok, or list every fault of the cloud's files, one a line: file, line, what is wrong, what to write."""
     loaded = open_cloud(cloud)
+    check_steps(loaded)
     typer.echo(
         f"{loaded.directory}: ok, {len(loaded.nodes):,} nodes in {len(loaded.cells) + 1} cells, "
         f"release {loaded.release.name}"

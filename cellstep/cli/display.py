@@ -120,6 +120,7 @@ class RunDisplay:
         if not counts:
             mark, colour = "·", "dim"
         line = Text.assemble((f"{mark} ", colour), (f"{number:>2}/{total} ", "dim"), step.title)
+        line.append("  (site)" if step.site else "", "dim")
         self.console.print(line)
         self.console.print(Text("        ").append_text(self._account(counts, seconds, note)))
         self._print_troubled()

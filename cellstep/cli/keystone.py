@@ -19,6 +19,7 @@ from cellstep.errors import UsageError
 from cellstep.keystone import Keystone, NotDone, summary, written
 from plugins.runners.bounded import draining_on_signals
 from tasks.keystone.ec2 import Standing
+from tasks.keystone.probe import OK, as_rows
 from tasks.keystone.tokens import Tally
 
 SHOWN = 20
@@ -27,7 +28,7 @@ SHOWN = 20
 LOG_EVERY_S = 60.0
 """Between two lines of a purge whose output is no terminal."""
 
-app = typer.Typer(help="Keystone's EC2 keys and tokens, around its upgrade.", no_args_is_help=True)
+app = typer.Typer(help="Keystone's EC2 keys, tokens and servers, around its upgrade.", no_args_is_help=True)
 
 
 @app.command("sync-ec2")
@@ -103,6 +104,34 @@ def _print_findings(standing: Standing) -> None:
         console.print(line, soft_wrap=True)
     if len(standing.findings) > SHOWN:
         console.print(f"  and {len(standing.findings) - SHOWN:,} more; --json has all", style="dim")
+
+
+@app.command("probe")
+def probe(cloud: CloudOption = None, as_json: JsonOption = False) -> None:
+    """See whose tokens which server takes: a mixed fleet shows here first.
+
+    Each server is asked for a token with the environment of the check-out tests, and each server of the same cell is
+    asked what it says of it. Nothing else is changed.
+
+    Exit code 0 when every server takes every token of its cell, 3 when not.
+    """
+    loaded = reach_cloud(cloud)
+    with Dispatcher(loaded) as dispatcher:
+        found, silent = Keystone(loaded, dispatcher).probe()
+    rows = {cell: as_rows(matrix.plain()) for cell, matrix in found.items()}
+    good = not silent and all(row["status"] == OK for each in rows.values() for row in each)
+    if as_json:
+        print_json({"good": good, "cells": rows, "silent": silent})
+    else:
+        for cell, each in rows.items():
+            for row in each:
+                who = f"{row['validator']} on {row['issuer']}'s" if row["validator"] else f"{row['issuer']} gives none"
+                style = "green" if row["status"] == OK else "red"
+                line = Text.assemble(f"{cell}  {who}: ", (row["status"], style), f"  {_plain(row['answer'])}".rstrip())
+                console.print(line, soft_wrap=True)
+        for cell, why in silent.items():
+            console.print(Text(f"{cell}  not asked: {why}", style="red"), soft_wrap=True)
+    raise typer.Exit(0 if good else 3)
 
 
 def _plain(text: str) -> str:

@@ -2,18 +2,21 @@
 
 import contextlib
 import signal
+import sys
 import threading
 from collections.abc import Callable
 from typing import Annotated, TypeVar
 
 import typer
+from rich.text import Text
 
-from cellstep import rehearsals, runs, standing
+from cellstep import rehearsals, runs, sequence, standing
 from cellstep.cli.asking import Asker, ask
 from cellstep.cli.display import RunDisplay
 from cellstep.cli.options import CloudOption, JsonOption, LimitOption, OutputOption, open_cloud, reach_cloud
 from cellstep.cli.output import console, ended_by, errors, print_json
 from cellstep.cli.verify import print_report
+from cellstep.cloud.load import Cloud
 from cellstep.cloud.select import select
 from cellstep.engine import plan as planning
 from cellstep.engine.context import Options
@@ -25,6 +28,7 @@ from plugins.runners.bounded import draining_on_signals
 
 T = TypeVar("T")
 Stage = Annotated[str, typer.Argument(help="The stage: nova.")]
+StageOrAll = Annotated[str, typer.Argument(help="The stage, or all: every stage, one after the other.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask, go on.")]
 BudgetOption = Annotated[
     list[str] | None,
@@ -37,10 +41,18 @@ BudgetOption = Annotated[
 ]
 
 
-def plan(stage: Stage, cloud: CloudOption = None, limit: LimitOption = "", as_json: JsonOption = False) -> None:
-    """Show the steps of a stage with their nodes; nothing is asked of any node."""
+def plan(stage: StageOrAll, cloud: CloudOption = None, limit: LimitOption = "", as_json: JsonOption = False) -> None:
+    """Show the steps of a stage with their nodes, or of all stages; nothing is asked of any node."""
     loaded = open_cloud(cloud)
     nodes = select(loaded, limit) if limit else loaded.nodes
+    if stage == sequence.ALL:
+        with contextlib.closing(standing.look(loaded)) as journal:
+            parts = sequence.parts(loaded, journal, nodes)
+        if as_json:
+            print_json(sequence.as_values(loaded, parts))
+        else:
+            typer.echo(sequence.as_text(loaded, parts))
+        return
     runbook = runbook_of(stage, loaded)
     with contextlib.closing(standing.look(loaded)) as journal:
         rehearsed = rehearsals.lines(loaded, journal, component_of(stage)) if changes_schema(runbook) else []
@@ -51,7 +63,7 @@ def plan(stage: Stage, cloud: CloudOption = None, limit: LimitOption = "", as_js
 
 
 def run(  # noqa: PLR0913, PLR0917 - a command has as many options as it needs
-    stage: Stage,
+    stage: StageOrAll,
     cloud: CloudOption = None,
     limit: LimitOption = "",
     step: Annotated[str, typer.Option("--step", metavar="STEP", help="Only this step: its number or title.")] = "",
@@ -64,7 +76,10 @@ def run(  # noqa: PLR0913, PLR0917 - a command has as many options as it needs
         bool, typer.Option("--repair-quotas", help="Repair the quota usage before the APIs open.")
     ] = False,
     afresh: Annotated[
-        bool, typer.Option("--afresh", help="Begin a new run although an unfinished one is there.")
+        bool,
+        typer.Option(
+            "--afresh", help="Begin a new run although an unfinished one is there; all: also of stages that are done."
+        ),
     ] = False,
     catch_up: Annotated[
         bool, typer.Option("--catch-up", help="Only the nodes in quarantine: what they missed is done now.")
@@ -74,6 +89,9 @@ def run(  # noqa: PLR0913, PLR0917 - a command has as many options as it needs
 ) -> None:
     """Run a stage: one checked step after another, then its reports.
 
+    `all` runs every stage that is not done, each a run of its own, and stops at the first that does not end well;
+    called again, it goes on there.
+
     Exit code: 0 done and compliant, 3 done but not compliant, 4 stopped (`cellstep resume` goes on), 5 locked by
     another run, 2 wrong usage or configuration, 130 interrupted, 1 an unexpected error.
     """
@@ -82,6 +100,8 @@ def run(  # noqa: PLR0913, PLR0917 - a command has as many options as it needs
         raise UsageError("--catch-up is for the nodes in quarantine: leave out --limit, or --catch-up")
     options = Options(dry_run, limit, repair_quotas, catch_up, tuple(budget or ()))
     request = runs.Request(stage, step, begin, output, afresh, options)
+    if stage == sequence.ALL:
+        raise typer.Exit(sequence.run(loaded, request, _Conductor(loaded, yes=yes, dry_run=dry_run)))
     nodes = select(loaded, limit) if limit else loaded.nodes
     release = loaded.release
     whom = "the nodes in quarantine" if catch_up else f"{len(nodes)} nodes"
@@ -125,6 +145,12 @@ def _carry(display: RunDisplay, asker: Asker, call: Callable[[runs.Watch], runs.
     if finished is None:
         console.print("nothing to resume: the last run is complete, or there was none")
         return
+    _show_end(display, finished)
+    raise typer.Exit(finished.exit_code)
+
+
+def _show_end(display: RunDisplay, finished: runs.Finished) -> None:
+    """A run's reports, and how it ended."""
     console.print()
     if finished.report:
         print_report(finished.report)
@@ -133,7 +159,40 @@ def _carry(display: RunDisplay, asker: Asker, call: Callable[[runs.Watch], runs.
     ended = good if finished.exit_code == 0 else "done, but not compliant: see what is above"
     dry = f"dry run {finished.run}: nothing was changed"
     console.print(dry if display.dry_run else f"run {finished.run}: {ended}")
-    raise typer.Exit(finished.exit_code)
+
+
+class _Conductor:
+    """Shows a sequence of stages on the console, and asks there.
+
+    Args:
+        cloud: the cloud.
+        yes: do not ask.
+        dry_run: nothing is changed, and nothing asked.
+    """
+
+    def __init__(self, cloud: Cloud, *, yes: bool, dry_run: bool) -> None:
+        self.cloud, self.yes, self.dry_run = cloud, yes, dry_run
+
+    def told(self, line: str) -> None:
+        """A line for the operator."""
+        console.print(Text(line, style="bold"))
+
+    def begin(self, question: str) -> None:
+        """Ask before anything is done."""
+        if not (self.yes or self.dry_run):
+            ask(question)
+
+    def go_on(self, question: str) -> bool:
+        """Ask between two stages; no, where there is nobody to ask."""
+        return self.yes or (sys.stdin.isatty() and typer.confirm(question))
+
+    def carry(self, call: Callable[[runs.Watch], runs.Finished | None]) -> runs.Finished | None:
+        """Show one run, and its end."""
+        display = RunDisplay(self.cloud, console, dry_run=self.dry_run)
+        finished = carried(display, Asker(self.cloud, display, yes=self.yes), call)
+        if finished is not None:
+            _show_end(display, finished)
+        return finished
 
 
 def carried(display: RunDisplay, asker: Asker, call: Callable[[runs.Watch], T]) -> T:

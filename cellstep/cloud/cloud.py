@@ -64,6 +64,7 @@ class Cloud:
         release: the upgrade's facts, with the site's own packages and services.
         nodes: top cell first, then the cells in the inventory's order; by natural order of names in each.
         cells: the child cells in the inventory's order.
+        step_lines: the lines of cloud.yaml in which the entries of `steps` begin.
     """
 
     directory: Path
@@ -72,6 +73,7 @@ class Cloud:
     nodes: tuple[Node, ...]
     cells: tuple[str, ...]
     inventory: Inventory = field(repr=False)  # as its plugin read it; `nornir` hands out copies
+    step_lines: tuple[int | None, ...] = ()
 
     @cached_property
     def groups(self) -> dict[str, tuple[Node, ...]]:
@@ -120,6 +122,18 @@ class Cloud:
         """A component's services on nodes of a tier: service to the name in its heartbeat, "" where it has none."""
         facts = self.release.components[component].services
         return {fact.name: fact.binary or "" for fact in facts if tier in fact.tiers}
+
+    def runs(self, component: str, node: Node) -> bool:
+        """Whether a service of the component runs on a node.
+
+        A site that leaves a component out of a tier says so in `services`: keystone in the top cell alone, say.
+        """
+        return node.tier is not None and bool(self.services_on(component, node.tier))
+
+    def cells_with(self, component: str) -> set[str]:
+        """The cells with a node on which the component runs; all of them where it has no services."""
+        has_services = bool(self.release.components[component].services)
+        return {node.cell for node in self.nodes if not has_services or self.runs(component, node)}
 
     def database_password(self) -> SecretStr:
         """The password of the database user; read when first asked for.

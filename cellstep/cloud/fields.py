@@ -1,4 +1,4 @@
-"""The kinds of values that stand in a cloud.yaml."""
+"""The values that may stand in a cloud.yaml: paths, commands, shares, counts; what is wrong with one is a line."""
 
 import re
 import string
@@ -36,14 +36,14 @@ def _remote_path(text: str) -> str:
 
 
 def environment_name(text: str) -> str:
-    """A name that a shell could give a variable."""
+    """The name of an environment variable."""
     if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", text):
         raise ValueError(f"'{text[:80]}' is not the name of an environment variable; write for instance CELLSTEP_MYSQL")
     return text
 
 
 def admin_socket(text: str) -> str:
-    """HAProxy's: host:port, or a path."""
+    """`host:port`, or the path of a Unix socket."""
     if text.startswith("/"):
         return text
     host, _, port = text.rpartition(":")
@@ -53,7 +53,7 @@ def admin_socket(text: str) -> str:
 
 
 def plain_address(text: str) -> str:
-    """A URL without a password in it; "" is taken."""
+    """An address without a password in it."""
     if text and not re.fullmatch(r"[a-z]+://[^\s'\"]+", text):
         raise ValueError(f"'{text[:80]}' is no address; write for instance http://repo.example.org/havana/el6")
     if re.match(r"[a-z]+://[^/]*@", text):
@@ -104,6 +104,6 @@ Flag = Annotated[bool, Field(strict=True)]
 
 
 class Strict(BaseModel):
-    """A part of cloud.yaml: no key but those that it knows."""
+    """A mapping with no keys but those it names."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)

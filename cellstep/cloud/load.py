@@ -57,7 +57,8 @@ def load_cloud(directory: Path) -> Cloud:
         nodes = _nodes(inventory)
         faults += _unknown_platforms(nodes)
         cells = tuple(dict.fromkeys(node.cell for node in nodes if node.cell != "top"))
-        cloud = Cloud(directory, config, release or _NO_RELEASE, nodes, cells, inventory)
+        lines = tuple(document.line(("steps", place)) for place in range(len(config.steps)))
+        cloud = Cloud(directory, config, release or _NO_RELEASE, nodes, cells, inventory, lines)
         _check_places(cloud, document)
     faults = [*map(str, document.in_order()), *faults]
     if faults or cloud is None:
@@ -90,7 +91,7 @@ def _release(config: CloudConfig | None, document: Document, directory: Path, fa
             if name not in services:
                 hint = did_you_mean(name, services, "services")
                 document.fault(("services", tier, place), f"services.{tier}: unknown service '{name}'{hint}")
-    return release.with_overrides(config.packages, config.services)
+    return release.with_overrides(config.packages, config.services, config.clients.packages)
 
 
 def _inventory(config: CloudConfig | None, directory: Path, faults: list[str]) -> Inventory | None:
@@ -138,6 +139,11 @@ def _check_places(cloud: Cloud, document: Document) -> None:
             select(cloud, entry.on)
         except UsageError as error:
             document.fault(("checkout", "commands", place, "on"), f"checkout.commands: {error}")
+    for place, step in enumerate(config.steps):
+        try:
+            select(cloud, step.on) if step.on else None
+        except UsageError as error:
+            document.fault(("steps", place, "on"), f"steps.{place}.on: {error}")
 
 
 def _check_node(

@@ -21,18 +21,19 @@ from cellstep.cloud.fields import (
     RemotePath,
     Seconds,
     Share,
-    Strict,
-    admin_socket,
-    environment_name,
-    placeholders,
-    plain_address,
 )
+from cellstep.cloud.fields import Strict as _Strict
+from cellstep.cloud.fields import admin_socket as _admin_socket
+from cellstep.cloud.fields import environment_name as _environment_name
+from cellstep.cloud.fields import placeholders as _placeholders
+from cellstep.cloud.fields import plain_address as _plain_address
 from cellstep.cloud.nodes import Tier
+from cellstep.cloud.steps import StepConfig
 from cellstep.releases.model import Evr
 from plugins.inventory.model import Jump, Port, Word
 
 
-class InventoryConfig(Strict):
+class InventoryConfig(_Strict):
     """Where the nodes come from."""
 
     plugin: Literal["cellstep_cells", "SimpleInventory"] = Field(
@@ -54,7 +55,7 @@ class InventoryConfig(Strict):
         return self
 
 
-class SshConfig(Strict):
+class SshConfig(_Strict):
     """How hosts are reached."""
 
     username: Word | None = Field(
@@ -85,7 +86,7 @@ class SshConfig(Strict):
     )
 
 
-class DatabasesConfig(Strict):
+class DatabasesConfig(_Strict):
     """How the databases on nodes with the role `database` are reached."""
 
     via: Literal["ssh", "direct"] = Field(default="ssh", description="through the host's SSH connection, or directly")
@@ -94,7 +95,7 @@ class DatabasesConfig(Strict):
     password_file: LocalPath | None = Field(
         default=None, description="file with the password, readable by its owner alone"
     )
-    password_env: Annotated[str, AfterValidator(environment_name)] | None = Field(
+    password_env: Annotated[str, AfterValidator(_environment_name)] | None = Field(
         default=None, description="environment variable with the password, in place of password_file"
     )
     names: dict[str, Line] = Field(
@@ -114,10 +115,10 @@ class DatabasesConfig(Strict):
         return self
 
 
-class FenceConfig(Strict):
+class FenceConfig(_Strict):
     """How user requests are blocked: through HAProxy's admin socket on the nodes with the role `loadbalancer`."""
 
-    socket: Annotated[Line, AfterValidator(admin_socket)] = Field(
+    socket: Annotated[Line, AfterValidator(_admin_socket)] = Field(
         default="127.0.0.1:9999",
         description="HAProxy's admin socket: host:port on the balancer, or a Unix path (socat is used then)",
     )
@@ -130,13 +131,13 @@ class FenceConfig(Strict):
     ] = Field(default={"nova": ["nova-api"]}, description="stage to HAProxy's backends to fence; a list is nova's")
 
 
-class ApisConfig(Strict):
+class ApisConfig(_Strict):
     """Where the APIs are looked at from outside, for the time in which users get no answer."""
 
     watch_from: Word | None = Field(
         default=None, description="a node with curl that users could be at; if left out nothing is measured"
     )
-    urls: dict[Word, Annotated[Line, AfterValidator(plain_address)]] = Field(
+    urls: dict[Word, Annotated[Line, AfterValidator(_plain_address)]] = Field(
         default_factory=dict, description="stage to the address that users have, as that node reaches it"
     )
     every_s: Annotated[float, Field(strict=False, ge=0.2, le=60)] = Field(
@@ -144,7 +145,7 @@ class ApisConfig(Strict):
     )
 
 
-class PuppetUpdates(Strict):
+class PuppetUpdates(_Strict):
     """The switch of automatic software updating: a key in a file of KEY=value lines."""
 
     file: RemotePath = Field(default="/etc/sysconfig/yum-autoupdate", description="the file, on every node")
@@ -152,7 +153,7 @@ class PuppetUpdates(Strict):
     off: Line = Field(default="false", description="the value that switches updating off")
 
 
-class PuppetConfig(Strict):
+class PuppetConfig(_Strict):
     """How Puppet is run and held."""
 
     run: Line = Field(
@@ -164,14 +165,14 @@ class PuppetConfig(Strict):
     )
 
 
-class CommandOn(Strict):
+class CommandOn(_Strict):
     """A site's own command, and where it is run."""
 
     on: Line = Field(description="node, group or range, as --limit takes it")
     command: Line = Field(description="the command")
 
 
-class Promotion(Strict):
+class Promotion(_Strict):
     """The site's command that moves the repository from QA to master."""
 
     on: Line = Field(description="the node to run it on")
@@ -180,11 +181,11 @@ class Promotion(Strict):
     undo: Maybe = Field(default="", description="command that moves it back, for a back-out")
 
 
-class RepositoryConfig(Strict):
+class RepositoryConfig(_Strict):
     """The package repository of the release to upgrade to."""
 
     name: Word = Field(description="its id, as `yum repolist` prints it")
-    baseurl: Annotated[Maybe, AfterValidator(plain_address)] = Field(
+    baseurl: Annotated[Maybe, AfterValidator(_plain_address)] = Field(
         default="", description="its address on the nodes before it is promoted, for the preflight; no password in it"
     )
     gpgcheck: Flag = Field(
@@ -193,7 +194,7 @@ class RepositoryConfig(Strict):
     promote: Promotion = Field(description="how it is moved from QA to master")
 
 
-class MonitoringConfig(Strict):
+class MonitoringConfig(_Strict):
     """What restarts services and raises alarms, and how it is kept from doing so."""
 
     kind: Literal["monit", "none"] = Field(default="none", description="what restarts stopped services on the nodes")
@@ -209,7 +210,7 @@ class MonitoringConfig(Strict):
         return self
 
 
-class ImagesCheckConfig(Strict):
+class ImagesCheckConfig(_Strict):
     """The lists of images as an ordinary user has them: commands on each top controller, past the fence."""
 
     environment: Maybe = Field(
@@ -220,21 +221,21 @@ class ImagesCheckConfig(Strict):
     glance: Line = Field(default="glance image-list", description="lists the images through Glance's API")
 
 
-class CheckoutConfig(Strict):
+class CheckoutConfig(_Strict):
     """The check-out tests: commands on the first top controller."""
 
     environment: Maybe = Field(default="", description="file there with the credentials, sourced before the commands")
-    cell_path: Annotated[Line, placeholders("cell")] = Field(
+    cell_path: Annotated[Line, _placeholders("cell")] = Field(
         default="api!{cell}", description="nova's path of a child cell; {cell} is its name"
     )
-    create: Annotated[Line, placeholders("name", "cell_path")] = Field(
+    create: Annotated[Line, _placeholders("name", "cell_path")] = Field(
         default="nova boot --flavor m1.tiny --image cirros --hint target_cell='{cell_path}' {name}",
         description="makes the guest {name} in the cell {cell_path}",
     )
-    show: Annotated[Line, placeholders("name")] = Field(
+    show: Annotated[Line, _placeholders("name")] = Field(
         default="nova show {name}", description="shows the guest {name}"
     )
-    delete: Annotated[Line, placeholders("name")] = Field(
+    delete: Annotated[Line, _placeholders("name")] = Field(
         default="nova delete {name}", description="deletes the guest {name}"
     )
     services: Line = Field(default="nova service-list", description="lists the services of all cells through RabbitMQ")
@@ -247,7 +248,26 @@ class CheckoutConfig(Strict):
     )
 
 
-class MeasureConfig(Strict):
+class ClientsConfig(_Strict):
+    """The machines with the role `client`."""
+
+    calls: list[CommandOn] = Field(
+        default_factory=list, description="what a user there would type, to prove that the upgraded clients work"
+    )
+    packages: dict[str, Evr] = Field(
+        default_factory=dict, description="further packages that the stage brings them: package to version"
+    )
+
+
+class KeystoneConfig(_Strict):
+    """What the site wants of Keystone's stage beside the upgrade."""
+
+    purge_tokens: Flag = Field(
+        default=False, description="delete expired tokens before the dumps, a few at a time, while keystone serves"
+    )
+
+
+class MeasureConfig(_Strict):
     """What `cellstep measure` times before a stage and after it, with the environment of the check-out tests."""
 
     on: Word | None = Field(default=None, description="the node to measure on; the first top controller if left out")
@@ -260,7 +280,7 @@ class MeasureConfig(Strict):
     )
 
 
-class PreflightConfig(Strict):
+class PreflightConfig(_Strict):
     """From when on the preflight, days ahead, minds something."""
 
     clock_s: Seconds = Field(default=2, description="seconds that a node's clock may be off")
@@ -273,7 +293,7 @@ class PreflightConfig(Strict):
     replica_lag_s: Seconds = Field(default=60, description="seconds that a replica may be behind")
 
 
-class StagingConfig(Strict):
+class StagingConfig(_Strict):
     """Where dumps are restored to prove them, and schema changes are rehearsed."""
 
     on: Word | None = Field(
@@ -282,7 +302,7 @@ class StagingConfig(Strict):
         "proven on its own database node, and nothing is rehearsed",
     )
     folder: RemotePath = Field(default="/var/lib/cellstep/staging", description="folder there for scratch servers")
-    commands: dict[str, Annotated[Line, placeholders("config")]] = Field(
+    commands: dict[str, Annotated[Line, _placeholders("config")]] = Field(
         default_factory=dict,
         description="component to the command that changes the copy's schema, in place of the release's; {config} is "
         "the file with the copy's address",
@@ -302,14 +322,14 @@ class StagingConfig(Strict):
         return self
 
 
-class DrainConfig(Strict):
+class DrainConfig(_Strict):
     """How long to wait until no instance has a task state and the queues are empty."""
 
     timeout_s: Seconds = Field(default=600, description="seconds to wait")
     accept_stuck: Flag = Field(default=False, description="go on after that time all the same; what is stuck is listed")
 
 
-class BudgetsConfig(Strict):
+class BudgetsConfig(_Strict):
     """How many compute nodes a run may lose before it stops: numbers, or shares (rounded up)."""
 
     failed: Share = Field(default="2%", description="compute nodes that fail, in all")
@@ -318,7 +338,7 @@ class BudgetsConfig(Strict):
     unreachable_per_cell: Share = Field(default="20%", description="compute nodes that are not reached, in one cell")
 
 
-class PaceConfig(Strict):
+class PaceConfig(_Strict):
     """How fast a step goes to its nodes."""
 
     canary: Count = Field(default=1, description="nodes that go first, alone; never fewer at once")
@@ -330,7 +350,7 @@ class PaceConfig(Strict):
     )
 
 
-class CloudConfig(Strict):
+class CloudConfig(_Strict):
     """cloud.yaml: how one cloud is reached and upgraded."""
 
     name: Word = Field(description="what the cloud is called in reports")
@@ -360,7 +380,9 @@ class CloudConfig(Strict):
     repository: RepositoryConfig = Field(description="the package repository of the release to upgrade to")
     preflight: PreflightConfig = Field(default_factory=PreflightConfig, description="thresholds of the preflight")
     monitoring: MonitoringConfig = Field(default_factory=MonitoringConfig, description="restarts and alarms")
+    keystone: KeystoneConfig = Field(default_factory=KeystoneConfig, description="Keystone's stage")
     checkout: CheckoutConfig = Field(default_factory=CheckoutConfig, description="the check-out tests")
+    clients: ClientsConfig = Field(default_factory=ClientsConfig, description="the machines with client CLIs")
     measure: MeasureConfig = Field(default_factory=MeasureConfig, description="how fast the cloud answers and boots")
     dashboard: DashboardConfig | None = Field(default=None, description="the dashboard; no stage horizon if left out")
     reboot_timeout_s: Seconds = Field(default=900, description="seconds a host may take to reboot")
@@ -371,4 +393,7 @@ class CloudConfig(Strict):
     )
     services: dict[Tier, list[str]] = Field(
         default_factory=dict, description="the services of a tier (top, cell, compute), in place of the release's"
+    )
+    steps: list[StepConfig] = Field(
+        default_factory=list, description="the site's own steps, and what it changes of the stages' own"
     )

@@ -47,12 +47,14 @@ def places(cloud: Cloud, component: str) -> tuple[Place, ...]:
 
 
 def _servers(cloud: Cloud, component: str, schema: SchemaFact, servers: list[Node]) -> list[Node]:
-    """One a cell, or one in all: the one that cloud.yaml names, else the cell's first."""
+    """One a cell with the component, or one in all: the one that cloud.yaml names, else the cell's first."""
+    cells = cloud.cells_with(component)
     firsts: dict[str, Node] = {}
     for node in servers:
-        firsts.setdefault(node.cell, node)
+        if not schema.per_cell or node.cell in cells:
+            firsts.setdefault(node.cell, node)
     named = next((node for node in cloud.nodes if node.name == cloud.config.databases.on.get(component)), None)
-    if schema.per_cell:
+    if schema.per_cell and cells - {"top"}:
         return list((firsts | ({named.cell: named} if named else {})).values())
     if named is not None:
         return [named]

@@ -53,6 +53,8 @@ def as_text(cloud: Cloud, runbook: Runbook, nodes: Sequence[Node]) -> str:
     held = [line.held for line in lines if line.step.kind == "hold" and line.nodes]
     if held:
         text += ["", f"Held while it runs, and put back as it was: {', '.join(dict.fromkeys(held))}"]
+    if runbook.changes:
+        text += ["", "Changed by cloud.yaml:", *(f"    {change}" for change in runbook.changes)]
     return "\n".join(text)
 
 
@@ -63,7 +65,7 @@ def _mark(line: Line) -> str:
         "settle": f"  [lets stay {line.held}]",
         "gate": f"  [gate{'; undoes the hold where it stops' if line.step.on_trial else ''}]",
     }
-    return words.get(line.step.kind, "")
+    return words.get(line.step.kind, "") + ("  (site)" if line.step.site else "")
 
 
 def _where(line: Line) -> str:
@@ -90,9 +92,11 @@ def as_values(cloud: Cloud, runbook: Runbook, nodes: Sequence[Node]) -> dict[str
                 "nodes_folded": line.folded,
                 "point_of_no_return": line.step.no_return,
                 "nothing_to_do": line.step.when_empty if not line.nodes else "",
+                "site": line.step.site,
             }
             for line in lines_of(cloud, runbook, nodes)
         ],
+        "changes": list(runbook.changes),
     }
 
 
@@ -104,6 +108,11 @@ def as_kept(cloud: Cloud, runbook: Runbook, nodes: Sequence[Node]) -> list[dict[
     lines = lines_of(cloud, runbook, nodes)
     steps = [{"kind": line.step.kind, "title": line.step.title, "nodes": line.folded} for line in lines]
     return steps + [{"kind": FACT, "title": name, "nodes": value} for name, value in runbook.facts.items()]
+
+
+def steps_of(kept: Sequence[Mapping[str, str]]) -> list[Mapping[str, str]]:
+    """The steps of a plan as `as_kept` gives it, without its facts."""
+    return [line for line in kept if line["kind"] != FACT]
 
 
 def difference(before: Sequence[Mapping[str, str]], after: Sequence[Mapping[str, str]]) -> list[str]:

@@ -69,6 +69,7 @@ class Step:
         bystanders: also on database nodes of the run's cells that the run otherwise leaves alone.
         keep: takes what a node's task noted (`tasks.holds.Noted`), before its end is in the journal.
         cell: the cell that it changes, where that is not its nodes' own.
+        site: it is the site's own, of cloud.yaml.
         on_trial: of a gate: the title of the hold that it judges. Where the gate stops the run, the hold is lifted at
             once, and `resume` places it again.
     """
@@ -88,6 +89,7 @@ class Step:
     bystanders: bool = False
     keep: Keep | None = None
     cell: str = ""
+    site: bool = False
     on_trial: str = ""
 
 
@@ -102,6 +104,7 @@ class Runbook:
         way_back: what undoes the run up to its point of no return, in words; "" where nothing does.
         facts: what it brings its nodes to, by name: the versions of packages and schemas. They are part of the plan.
         report: makes the tables of its report where that is no verification of a stage.
+        changes: what cloud.yaml changes of the stage's own steps, in words.
     """
 
     stage: str
@@ -110,6 +113,7 @@ class Runbook:
     way_back: str = ""
     facts: Mapping[str, str] = field(default_factory=dict)
     report: "Callable[[Context], Mapping[str, pd.DataFrame]] | None" = None
+    changes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse two steps of one title, which the journal could not tell apart, and a trial of what is not placed."""
@@ -194,9 +198,18 @@ def settle(
     return Step(title, "settle", held, on, arguments, when_empty=when_empty, no_return=no_return)
 
 
-def save(title: str, task: HostTask, *, on: Nodes, judge: Judge, per_node: Arguments, section: str = "") -> Step:
+def save(
+    title: str,
+    task: HostTask,
+    *,
+    on: Nodes,
+    judge: Judge,
+    per_node: Arguments,
+    when_empty: str = "",
+    section: str = "",
+) -> Step:
     """A step that looks, and keeps what it saw for the comparison afterwards."""
-    return Step(title, "save", task, on, {}, per_node, judge, section=section)
+    return Step(title, "save", task, on, {}, per_node, judge, when_empty, section=section)
 
 
 def gate(

@@ -162,6 +162,14 @@ class PolicyFact(_Strict):
     why: str
 
 
+class KnownError(_Strict):
+    """How a call with the new release is known to fail: what it says, what is then wrong, what to do."""
+
+    says: str
+    cause: str
+    remedy: str
+
+
 class Component(_Strict):
     """What one component brings."""
 
@@ -169,6 +177,7 @@ class Component(_Strict):
     services: tuple[ServiceFact, ...] = ()
     databases: tuple[SchemaFact, ...] = ()
     policies: tuple[PolicyFact, ...] = ()
+    errors: tuple[KnownError, ...] = ()
 
     def head(self, schema: SchemaFact) -> int:
         """The version that the exact packages bring one of its schemas to."""
@@ -192,24 +201,42 @@ class Release(_Strict):
             if tier in fact.tiers
         }
 
-    def with_overrides(self, packages: Mapping[str, str], services: Mapping[Tier, Sequence[str]]) -> Self:
-        """The same release with a site's own package versions, and its own list of services on some tiers."""
+    def with_overrides(
+        self,
+        packages: Mapping[str, str],
+        services: Mapping[Tier, Sequence[str]],
+        clients: Mapping[str, str] | None = None,
+    ) -> Self:
+        """The same release with what is a site's own.
+
+        On a tier that has lost all services of a component there are none of its packages either.
+
+        Args:
+            packages: versions of packages, in place of the release's.
+            services: tier to the services on it, in place of the release's.
+            clients: further packages of client machines, to their versions.
+        """
 
         def service(fact: ServiceFact) -> ServiceFact:
             tiers = [tier for tier in fact.tiers if tier not in services]
             tiers += [tier for tier, names in services.items() if fact.name in names]
             return fact.model_copy(update={"tiers": tuple(tiers)})
 
-        components = {
-            name: component.model_copy(
-                update={
-                    "packages": {
-                        package: fact.model_copy(update={"evr": packages.get(package, fact.evr)})
-                        for package, fact in component.packages.items()
-                    },
-                    "services": tuple(map(service, component.services)),
-                }
-            )
-            for name, component in self.components.items()
-        }
+        def changed(component: Component) -> Component:
+            own = tuple(map(service, component.services))
+            had = {tier for fact in component.services for tier in fact.tiers}
+            gone = had - {tier for fact in own for tier in fact.tiers}
+
+            def package(name: str, fact: PackageFact) -> PackageFact:
+                tiers = tuple(tier for tier in fact.tiers if tier not in gone)
+                return fact.model_copy(update={"evr": packages.get(name, fact.evr), "tiers": tiers})
+
+            own_packages = {name: package(name, fact) for name, fact in component.packages.items()}
+            return component.model_copy(update={"packages": own_packages, "services": own})
+
+        components = {name: changed(component) for name, component in self.components.items()}
+        if clients:
+            further = {name: PackageFact(evr=evr, tiers=("client",)) for name, evr in clients.items()}
+            known = components["clients"]
+            components["clients"] = known.model_copy(update={"packages": {**known.packages, **further}})
         return self.model_copy(update={"components": components})

@@ -30,7 +30,19 @@ BACK_UP = "Back up all DBs and create a local dump of each in case we need a rap
 PROVE = "Restore each dump beside the cloud, compare it, and rehearse the schema change on the copy"
 GATE = "Check that every dump is proven and rehearsed, and that nothing was written since"
 """The step without which no schema is changed."""
+EVERYTHING = "nova"
+"""The component with which all databases of a server are dumped: when it is upgraded, all of the cloud is at rest."""
 ANEW = "done again when the run goes on: the gate after it has found something"
+
+
+def titles(cell: str) -> tuple[str, str, str]:
+    """The titles of the dump, of its proof and of the gate: for all databases, or for that of one cell alone."""
+    if not cell:
+        return BACK_UP, PROVE, GATE
+    each = ("dump the database", f"{PROVE[0].lower()}{PROVE[1:]}".replace("each dump", "the dump"),
+            "check that the dump is proven and rehearsed, and that nothing was written since")  # fmt: skip
+    prefix = "main servers" if cell == "top" else cell
+    return f"{prefix}: {each[0]}", f"{prefix}: {each[1]}", f"{prefix}: {each[2]}"
 
 
 def changed_cells(nodes: Sequence[Node]) -> set[str]:
@@ -44,27 +56,36 @@ class Copies:
     Args:
         cloud: the cloud.
         component: the component.
+        cell: only its database in this cell; "" for all.
+
+    Attributes:
+        back_up, prove, gate: the titles of the three steps.
     """
 
-    def __init__(self, cloud: Cloud, component: str) -> None:
+    def __init__(self, cloud: Cloud, component: str, cell: str = "") -> None:
         self.cloud, self.component = cloud, component
         self.database = cloud.database(component)
-        self.schemas = {str(place): place for place in places(cloud, component)}
+        mine = [place for place in places(cloud, component) if cell in {"", place.node.cell}]
+        self.schemas = {str(place): place for place in mine}
+        self.back_up, self.prove, self.gate = titles(cell)
+        self.everything = component == EVERYTHING
 
     # Where
 
     @property
     def sources(self) -> Nodes:
         """The nodes that are dumped: those of a run, and where it goes to controllers also those of their cells."""
-        per_cell = any(its.schema.per_cell for its in self.schemas.values())
         mine = {its.node.name for its in self.schemas.values()}
-        stores = [node for node in self.cloud.nodes if ("database" in node.roles if per_cell else node.name in mine)]
+        stores = [node for node in self.cloud.nodes if node.name in mine or self._of_all(node)]
 
         def choose(nodes: Sequence[Node]) -> Sequence[Node]:
             names, cells = {node.name for node in nodes}, changed_cells(nodes)
             return [node for node in stores if node.name in names or node.cell in cells]
 
-        return Nodes("database nodes" if per_cell else "the database node", choose)
+        return Nodes("database nodes" if len(stores) > 1 else "the database node", choose)
+
+    def _of_all(self, node: Node) -> bool:
+        return self.everything and "database" in node.roles
 
     @property
     def replicas(self) -> Nodes:
@@ -116,10 +137,9 @@ class Copies:
     def dumps(self, context: Context, node: Node) -> Mapping[str, Any]:
         """What to dump, and this run's folders for dumps: on the database node, and here."""
         names = self.cloud.config.databases.names
-        whole = any(its.schema.per_cell for its in self.schemas.values())
         return {
             "database": self.database,
-            "others": sorted(set(names.values()) - {self.database}) if whole else [],
+            "others": sorted(set(names.values()) - {self.database}) if self.everything else [],
             "folder": self._folder(context.run),
             "here": self._here(context, node.name),
             "repositories": {place.database: place.schema.repository_id for place in self.schemas.values()},
@@ -167,8 +187,8 @@ class Copies:
 
     def _forecast(self, context: Context, cell: str) -> Mapping[str, Any]:
         passed = {row["title"] for row in context.journal.steps(context.run) if row["state"] == "done"}
-        if GATE not in passed and not context.options.dry_run:
-            raise Stopped(f"no schema is changed before “{GATE}” has passed in the same run: begin at the dumps")
+        if self.gate not in passed and not context.options.dry_run:
+            raise Stopped(f"no schema is changed before “{self.gate}” has passed in the same run: begin at the dumps")
         staging = self.cloud.config.staging
         tried = context.journal.records(REHEARSAL, self.component, context.run)
         mine = [place for place, its in self.schemas.items() if its.node.cell == cell]
@@ -287,7 +307,7 @@ class Copies:
         hosts = {place.partition("/")[0] for place in wrong}
         provers = {node.name for node in self.provers.choose(context.nodes)}
         elsewhere = self.cloud.config.staging.on is not None
-        for title, again in ((BACK_UP, hosts), (PROVE, provers if elsewhere else hosts)):
+        for title, again in ((self.back_up, hosts), (self.prove, provers if elsewhere else hosts)):
             rows = [row["host"] for row in context.journal.hosts(context.run, title) if row["host"] in again]
             if rows:
                 context.journal.end_hosts(context.run, title, [(host, "not_run", ANEW) for host in rows])

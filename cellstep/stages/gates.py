@@ -176,6 +176,11 @@ def upgraded_and_up(context: Context, results: Mapping[str, Evidence]) -> list[F
     return [*_upgraded(context, results, present), *services_up(context, results)]
 
 
+def clients_upgraded(context: Context, results: Mapping[str, Evidence]) -> list[Finding]:
+    """Every client machine that is there must have the release's exact clients."""
+    return _upgraded(context, results, {node.name for node in context.present()})
+
+
 def services_up(context: Context, results: Mapping[str, Evidence]) -> list[Finding]:
     """Every service must run and report to its cell's database; a node that is left out is only reported."""
     bad = _bad(context, results, "services", only={node.name for node in context.present()})

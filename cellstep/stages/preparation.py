@@ -5,25 +5,25 @@ from dataclasses import replace
 
 from cellstep.cloud.load import Cloud
 from cellstep.engine.steps import Runbook, Step, gate, step
-from cellstep.stages.copies import BACK_UP, GATE, PROVE, Copies
+from cellstep.stages.copies import Copies
 from tasks import backup, staging
 
 
 def backed_up(copies: Copies) -> Step:
     """The dumps, cells side by side."""
-    return step(BACK_UP, backup.back_up,
+    return step(copies.back_up, backup.back_up,
                 on=copies.sources, per_node=copies.dumps, at_once=True, keep=copies.keep_backups)  # fmt: skip
 
 
 def proven(copies: Copies) -> Step:
     """The dumps restored, and the schema change tried on what was restored."""
-    return step(PROVE, staging.prove, on=copies.provers, per_node=copies.to_prove, at_once=True,
+    return step(copies.prove, staging.prove, on=copies.provers, per_node=copies.to_prove, at_once=True,
                 keep=copies.keep_proofs)  # fmt: skip
 
 
 def compared(copies: Copies) -> Step:
     """The gate before a schema is changed."""
-    return gate(GATE, backup.compare_all, on=copies.sources, per_node=copies.to_compare, judge=copies.proven)
+    return gate(copies.gate, backup.compare_all, on=copies.sources, per_node=copies.to_compare, judge=copies.proven)
 
 
 def backup_of(component: str) -> Callable[[Cloud], Runbook]:

@@ -7,7 +7,7 @@ from lab.content.guest import program
 from lab.content.packages import FILES
 
 # In what the hosts' Debian packages install: which of them must not start by themselves.
-_SYSV = ("haproxy", "mariadb", "monit", "puppet", "rabbitmq-server")
+_SYSV = ("haproxy", "mariadb", "monit", "puppet", "rabbitmq-server", "slapd")
 _ENABLED = {"sysinit.target.wants": ("lab-kernel.service",), "sockets.target.wants": ("repository.socket",)}
 
 

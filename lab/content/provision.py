@@ -90,6 +90,7 @@ def _first(lab: LabHandle, host: HostSpec) -> None:
         fronts = [front for component in chosen for front in component.fronts]
         script.append(settings.write("/etc/haproxy/haproxy.cfg", settings.haproxy_cfg(lab.spec, fronts)))
         script.append("chkconfig haproxy on\nsystemctl start --no-block haproxy\n")
+    script += [component.prepare(lab.spec, host, lab.secrets) for component in chosen]
     if host == settings.infrastructure(lab.spec, "top"):
         staged = [*_STAGED, *(name for component in chosen for name in component.staging)]
         for component in chosen:
@@ -128,18 +129,21 @@ def _second(lab: LabHandle, host: HostSpec) -> None:
     if tier is None:
         lab.run(host.name, "systemctl is-active --quiet haproxy || systemctl start haproxy", timeout=60)
         return
+    if tier == "client":
+        lab.run(host.name, settings.write("/root/openrc", settings.CLIENT_OPENRC, 0o600), timeout=60)
+        return
     services = _services(lab, tier)
     script = [
         "set -e\n",
         settings.write("/etc/nova/nova.conf", settings.nova_conf(lab.spec, host, lab.secrets), 0o640),
         settings.write("/etc/monit/conf.d/openstack", settings.monit_checks(services)),
     ]
+    if tier == "top":
+        script.append(settings.write("/root/openrc", settings.OPENRC, 0o600))
     for component in components.chosen(lab.spec):
         if component.services.get(tier):
             own = component.files(lab.spec, host, lab.secrets)
             script += [settings.write(path, content.text, content.mode) for path, content in own.items()]
-    if tier == "top":
-        script.append(settings.write("/root/openrc", settings.OPENRC, 0o600))
     script += [
         f"/usr/libexec/nova-guest start {guest.uuid} {guest.libvirt_name} {guest.memory} {guest.vcpus}\n"
         for guest in sample.instances(lab.spec)

@@ -32,6 +32,7 @@ PACKAGES = {
         *_CLIENTS,
     ),
     "compute": ("openstack-nova-common", "openstack-nova-compute", "python-nova", *_CLIENTS),
+    "client": _CLIENTS,
 }
 SERVICES = {
     "top": (
@@ -52,6 +53,7 @@ export OS_TENANT_NAME=operations
 export OS_AUTH_URL=http://127.0.0.1:8774/v2
 export NOVACLIENT_BYPASS_URL=http://127.0.0.1:8774/v2
 """
+CLIENT_OPENRC = OPENRC.replace("127.0.0.1", "top-infra01").replace("this controller's own API, past", "the API behind")
 # Requests for images are apart from the others, so that they can be blocked alone.
 FRONTS = (Front("nova-api", 8774), Front("nova-images", 8774, path="/images"))
 _NODES = {"top": "^top-api", "cell": r"-ctl\d+$", "compute": r"^c\d+-n\d+$"}
@@ -78,12 +80,12 @@ gpgcheck=0
 
 
 def tier(host: HostSpec) -> str | None:
-    """The tier of a host: top, cell, compute, or None for one that runs no nova service."""
+    """The tier of a host: top, cell, compute, client, or None for one with the servers alone."""
     if "compute" in host.roles:
         return "compute"
     if "controller" in host.roles:
         return "top" if host.cell == "top" else "cell"
-    return None
+    return "client" if "client" in host.roles else None
 
 
 def infrastructure(spec: LabSpec, cell: str) -> HostSpec:

@@ -26,6 +26,7 @@ from reports.tables import (
     rpms,
     schemas,
     services,
+    tokens,
     volumes,
 )
 
@@ -46,6 +47,7 @@ TABLES: dict[str, ModuleType] = {
     "dashboard": dashboard,
     "images": images,
     "policies": policies,
+    "tokens": tokens,
     "performance": performance,
 }
 

@@ -18,7 +18,7 @@ from tasks import databases
 from tasks.binding import binding_of
 from tasks.errors import Refused
 from tasks.holds import unchanged
-from tasks.keystone.keys import NEW, OLD, REFUSED, Comparison, Finding, Key, compare
+from tasks.keystone.keys import NEW, OLD, REFUSED, Comparison, Finding, Key, compare, digests
 from tasks.shell import will_change
 
 MOVED_BY = 33
@@ -146,6 +146,26 @@ def bring_in_step(
     )
     standing = replace(standing, findings=(*standing.findings, *_refusals(after, {**why, **why_not})))
     return Result(host=task.host, result=standing, changed=bool(copied or removed))
+
+
+def fingerprints(task: Task, *, database: str) -> Result:
+    """A digest of each key: its secret, user and project, by table and access key. No secret leaves this function.
+
+    Args:
+        task: on the node of keystone's database.
+        database: the schema's name.
+
+    Returns:
+        As result: `{"credential": {ACCESS: DIGEST}, "ec2_credential": ...}`, a table that is not there left out.
+
+    Raises:
+        Refused: it is not keystone's database.
+    """
+    mysql = databases.mysql(task)
+    found = {NEW: _READ_NEW} if _over(mysql, database) else {OLD: _READ_OLD, NEW: _READ_NEW}
+    with mysql.transaction(database) as snapshot:
+        rows = {table: snapshot.query(sql) for table, sql in found.items()}
+    return unchanged(task, {table: digests(table, rows[table]) for table in found})
 
 
 def _over(mysql: Mysql, database: str) -> str:

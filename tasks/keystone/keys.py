@@ -128,6 +128,13 @@ def compare(
     )
 
 
+def digests(table: str, rows: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+    """Access key to a digest of its secret, user and project, of the rows of a table; what is no key is left out."""
+    keys = map(_of_old, rows) if table == OLD else _of_new(rows)[0].values()
+    parts = {key.access: [key.access, key.secret, key.user, key.project] for key in keys}
+    return {access: hashlib.sha256(json.dumps(each).encode()).hexdigest() for access, each in parts.items()}
+
+
 def _ordered(keys: Iterable[Key]) -> tuple[Key, ...]:
     return tuple(sorted(keys, key=lambda key: key.access))
 

@@ -27,7 +27,7 @@ from plugins.connections.mysql import Mysql
 from tasks import databases
 from tasks.binding import binding_of
 from tasks.errors import Refused
-from tasks.holds import unchanged
+from tasks.holds import changed, unchanged
 from tasks.shell import will_change
 
 WINDOW = 5000
@@ -142,6 +142,23 @@ def purge(
             progress()
             stopping.wait(max(pause_s, time.monotonic() - began))
     return Result(host=task.host, result=tally, changed=tally.deleted > 0)
+
+
+def purge_all(task: Task, *, database: str) -> Result:
+    """As `purge`, as a step of a run: to the end of the table.
+
+    Raises:
+        Refused: it is not keystone's database.
+        plugins.connections.errors.TransportError: the database cannot be reached, or refuses the statement.
+    """
+    tally, never = Tally(), threading.Event()
+    if task.is_dry_run():
+        count(task, database=database, tally=tally, stopping=never)
+        return changed(task, f"would delete {tally.expired:,} of {tally.seen:,} tokens")
+    purge(task, database=database, tally=tally, stopping=never)
+    left = f"; {tally.locked:,} were left: another session kept some of them locked" if tally.locked else ""
+    words = f"{tally.deleted:,} expired tokens of {tally.seen:,} deleted{left}"
+    return changed(task, words) if tally.deleted else unchanged(task, words)
 
 
 def _begin(task: Task, database: str, tally: Tally) -> Mysql:

@@ -103,6 +103,7 @@ class Packages:
         listing: the script that prints all that is installed.
         parse: what it printed.
         normal: a package's name as `parse` gives it.
+        version: an expected version as the manager writes it.
         matches: whether an installed version is the expected one.
         clean: the script after which nothing stale is taken for the repository's present state.
         update: the script that brings these packages to these versions, and a new kernel where that is said.
@@ -136,6 +137,7 @@ class Packages:
     mend: str = ""
     doubt: str = "is the version in the repository, is it excluded?"
     normal: Callable[[str], str] = str
+    version: Callable[[str], str] = str
     download: Download | None = None
     install: Callable[[Expected], str] | None = None
     resolve: Callable[[Expected], str] | None = None

@@ -101,6 +101,7 @@ PIP = Packages(
     parse=parse,
     matches=matches,
     normal=normal,
+    version=upstream,
     update=lambda expected, _kernel: f"{_PIP}pip install --find-links {FOLDER} {_arguments(expected)}",
     doubt=DOUBT,
     download=Download(

@@ -355,6 +355,7 @@ WINDOWS = Platform(
         parse=parse,
         matches=matches,
         normal=normal,
+        version=pip.upstream,
         update=lambda expected, _kernel: _install(expected),
         reboot_due=REBOOT_DUE,
         doubt=f"{pip.DOUBT[:-1]}, is that the version in the MSI file?",

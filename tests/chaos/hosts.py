@@ -174,6 +174,7 @@ class ScriptedMysql:
             ("COUNT(id) AS floating_ips", list),
             ("COUNT(f.id) AS fixed_ips", list),
             ("FROM reservations", list),
+            ("LEFT JOIN network.hosts", list),  # the example of docs/customising.md
             # What is counted before and after a schema change: there is nothing.
             ("referenced_table_schema = %s", list),
             ("COUNT(*)", lambda: [{"n": 0}]),

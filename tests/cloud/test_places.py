@@ -45,10 +45,20 @@ def test_a_cell_with_two_servers_has_its_database_on_the_first(tmp_path):
 
 def test_cloud_yaml_may_name_the_node(tmp_path):
     """Of what every cell has it is that of its own cell; a server of another component alone has another role."""
-    cloud = small(tmp_path / "cloud", ", on: {nova: c01-db02, keystone: c01-n01}", top=", database: top-db01")
+    cloud = small(tmp_path / "cloud", ", on: {nova: c01-db02, glance: c01-n01}", top=", database: top-db01")
     assert list(map(str, places(cloud, "nova"))) == ["top-db01/nova_grizzly", "c01-db02/nova_grizzly"]
-    assert list(map(str, places(cloud, "keystone"))) == ["c01-n01/keystone"]
+    assert list(map(str, places(cloud, "glance"))) == ["c01-n01/glance"]
     assert list(map(str, places(cloud, "cinder"))) == ["top-db01/cinder"]
+
+
+def test_keystone_has_one_in_every_cell_that_runs_it(tmp_path):
+    """With keystone in the top cell alone, cloud.yaml may name its node in any cell."""
+    cells = small(tmp_path / "cells", top=", database: top-db01")
+    assert list(map(str, places(cells, "keystone"))) == ["top-db01/keystone", "c01-db01/keystone"]
+    alone = small(tmp_path / "alone", "}\nservices: {cell: [openstack-nova-cells]", top=", database: top-db01")
+    assert list(map(str, places(alone, "keystone"))) == ["top-db01/keystone"]
+    named = small(tmp_path / "named", ", on: {keystone: c01-n01}}\nservices: {cell: []", top=", database: top-db01")
+    assert list(map(str, places(named, "keystone"))) == ["c01-n01/keystone"]
 
 
 @pytest.mark.parametrize(

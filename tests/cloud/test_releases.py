@@ -40,7 +40,10 @@ def test_unknown_keys_are_refused(tmp_path):
     with pytest.raises(ConfigurationError) as caught:
         load_release(str(path))
     assert caught.value.faults == [
-        "own.yaml:7: components.nova.packages.x.tiers.1 is 'cel'; write 'top', 'cell', 'compute', 'dashboard' or 'client'",
+        (
+            "own.yaml:7: components.nova.packages.x.tiers.1 is 'cel'; "
+            "write 'top', 'cell', 'compute', 'dashboard' or 'client'"
+        ),
         "own.yaml:7: unknown key 'arch' in components.nova.packages.x; known keys: evr, tiers, was",
     ]
 

@@ -4,6 +4,7 @@ import contextlib
 
 import pytest
 
+from cellstep import sequence
 from cellstep.cloud.load import load_cloud
 from cellstep.engine import plan
 from cellstep.engine.context import Context, Options
@@ -192,3 +193,8 @@ def test_the_password_is_read_only_from_a_file_that_no_other_can_read(cloud):
     cloud.config.dashboard.password_file.chmod(0o644)
     with pytest.raises(ConfigurationError, match=r"dashboard\.password_file: .* is open to others"):
         cloud.dashboard_password()
+
+
+def test_all_stages_are_those_of_the_cloud(cloud, tmp_path):
+    assert sequence.stages(cloud)[-2:] == ("horizon", "nova")
+    assert "horizon" not in sequence.stages(written(tmp_path / "without", ""))

@@ -101,3 +101,11 @@ def test_hosts_get_packages_that_exist(repositories: Path) -> None:
     for component in COMPONENTS.values():
         for packages in component.packages.values():
             assert set(packages) <= names
+
+
+def test_a_newer_cinderclient_takes_a_newer_novaclient_along(repositories: Path) -> None:
+    """And Havana's cinder takes the cinderclient along; Grizzly's asks for neither."""
+    assert "python-novaclient >= 1:2.15.0" in query(repositories, "havana/python-cinderclient-*.rpm", "--requires")
+    assert "python-cinderclient >= 1.0.6" in query(repositories, "havana/openstack-cinder-*.rpm", "--requires")
+    for name in ("python-cinderclient", "openstack-cinder"):
+        assert not [each for each in query(repositories, f"grizzly/{name}-*.rpm", "--requires") if "client" in each]

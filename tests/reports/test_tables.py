@@ -26,6 +26,7 @@ from reports.tables import (
     rpms,
     schemas,
     services,
+    tokens,
     volumes,
 )
 from tests.support.facts import beat, guest, have, host, package, service, state, statuses, usage, use, volume
@@ -50,6 +51,7 @@ EMPTY = {
     "dashboard": lambda: dashboard.table({}),
     "images": lambda: images.table(Frame(), Frame()),
     "policies": lambda: policies.table([]),
+    "tokens": lambda: tokens.table([]),
     "performance": lambda: performance.table(None, None, 1.5),
 }
 FULL = {
@@ -71,6 +73,7 @@ FULL = {
     "dashboard": lambda: dashboard.table({"before": pressed()}),
     "images": lambda: images.table(Frame([image("i")]), Frame([image("i")])),
     "policies": lambda: policies.table([ruled("h")]),
+    "tokens": lambda: tokens.table([crossing("top", "a", "b", "ok")]),
     "performance": lambda: performance.table(measured(list=[0.1]), measured(list=[0.1]), 1.5),
 }
 
@@ -79,6 +82,10 @@ def pressed() -> dict[str, object]:
     counts = {"requests": 9, "errors": 0, "logins": 3, "failed_logins": 0}
     times = {"median_ms": 5.0, "p95_ms": 9.5}
     return {"machine": "h", "address": "http://x", **counts, **times, "statuses": {"200": 9}, "worse": []}
+
+
+def crossing(cell, issuer, validator, status):
+    return {"cell": cell, "issuer": issuer, "validator": validator, "status": status, "answer": ""}
 
 
 def checked(host: str, cell: str = "top", check: str = "clock") -> dict[str, str]:
@@ -659,3 +666,18 @@ def test_a_call_is_slower_by_its_median_and_one_that_fails_says_why():
     ]
     failing = performance.table(measured(a=[0.1]), measured(failed=1, a=[0.1]), 1.5)
     assert failing[["status", "detail"]].values.tolist() == [["failing", "boom"]]
+
+
+# Tokens
+
+
+def test_tokens_are_in_the_order_of_cells_and_only_ok_is_good():
+    rows = [
+        crossing("cell10", "c", "c", "ok"),
+        crossing("cell2", "b", "", "refused"),
+        crossing("top", "t2", "t1", "error"),
+        crossing("top", "t1", "t2", "silent"),
+    ]
+    table = tokens.table(rows)
+    assert table["issuer"].tolist() == ["t1", "t2", "b", "c"]
+    assert findings("tokens", table)["status"].tolist() == ["silent", "error", "refused"]

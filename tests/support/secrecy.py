@@ -169,6 +169,8 @@ def _contents(path: Path) -> list[bytes]:
 HOSTS_OWN = (
     "etc/nova/nova.conf",
     "etc/nova/nova.conf.rpm*",
+    "etc/keystone/keystone.conf",
+    "root/openrc",
     "var/lib/mysql",
     "var/lib/rabbitmq",
     "var/lib/cellstep/backups/*/*.sql.gz",
@@ -184,6 +186,8 @@ def search_lab(lab: TestLab) -> Found:
     for host in lab.spec.hosts():
         upper = machine(lab.name, host.name).outside() / "upper"
         search(host.name, upper, secrets, HOSTS_OWN, found)
-        printed = lab.on(host.name, "journalctl --no-pager --quiet --all --output=export")
+        # Fields that are no text have their length before them, in bytes that are no UTF-8.
+        export = "journalctl --no-pager --quiet --all --output=export | LC_ALL=C tr -c '[:print:]\\n' '?'"
+        printed = lab.on(host.name, export)
         found.look(f"{host.name}: journalctl", [printed.encode()], secrets, own=False)
     return found

@@ -4,6 +4,7 @@ import http.server
 import subprocess
 import threading
 import time
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -120,7 +121,10 @@ def test_one_that_does_not_serve_in_the_first_place_is_refused(api, node, tmp_pa
 
 def test_a_look_that_was_cut_off_says_so(api, node, tmp_path):
     darktime.begin(task_on(node), prior={}, url=api.url, **API)
-    subprocess.run(["kill", "-KILL", (tmp_path / "dark" / "cinder.pid").read_text().strip()], check=True)
+    pid = (tmp_path / "dark" / "cinder.pid").read_text().strip()
+    subprocess.run(["kill", "-KILL", pid], check=True)
+    command = Path(f"/proc/{pid}/cmdline")  # a signal is delivered when the process is next scheduled
+    wait_for(lambda: not command.exists() or not command.read_bytes())
     words, seen = ended(node, api.url)
     assert words == "cinder served all the time; the looking was cut off: the node was restarted?"
     assert not seen["whole"]

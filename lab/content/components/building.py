@@ -21,6 +21,7 @@ class Release:
         repository: its row in the table `migrate_version`.
         migrations: DDL by version, from `first` on; None: it has none.
         first: the version from which they start.
+        schemas_known: the versions on which its services run, where they are more than the head.
     """
 
     component: str
@@ -30,6 +31,7 @@ class Release:
     repository: str
     migrations: Mapping[int, Sequence[str]] | None = None
     first: int = 0
+    schemas_known: tuple[int, ...] = ()
 
     @property
     def evr(self) -> str:
@@ -48,7 +50,7 @@ class Release:
             "REPOSITORY": self.repository,
             "NAME": self.name,
             "VERSION": self.version,
-            "SCHEMAS": (self.head,),
+            "SCHEMAS": self.schemas_known or (self.head,),
             "HEAD": self.head,
         }
         title = f'"""What this package is: {self.component} {self.version}, {self.name.capitalize()}."""\n\n'

@@ -44,6 +44,7 @@ class Component:
         debian: Debian packages that hosts need for it.
         staging_files: settings that the staging node gets, by path.
         staging: packages of Havana that the staging node gets, for the command that changes the schema.
+        prepare: bash for a host before any package is installed, "" where there is nothing to do.
         pid_files: service to its pid file, where that is not /run/COMPONENT/BINARY.pid.
     """
 
@@ -60,6 +61,7 @@ class Component:
     staging: tuple[str, ...] = ()
     staging_files: Callable[[LabSpec, Secrets], Mapping[str, Content]] = lambda _spec, _secrets: {}
     pid_files: Mapping[str, str] = field(default_factory=dict)
+    prepare: Callable[[LabSpec, HostSpec, Secrets], str] = lambda _spec, _host, _secrets: ""
 
     def pid_file(self, service: str) -> str:
         """Where a service notes its process id; monit looks there."""
