@@ -147,7 +147,8 @@ def takes(found: Sequence[Part]) -> Forecast | None:
     left = [part for part in found if part.to_do or part.begun]
     known = [part.takes for part in left if part.takes is not None]
     unknown = sum(part.takes.unknown if part.takes else len(part.lines) for part in left)
-    return Forecast(sum(each.seconds for each in known), unknown) if known else None
+    seconds = sum(each.seconds for each in known)
+    return Forecast(seconds, unknown) if known and (seconds or not unknown) else None
 
 
 def _words(forecast: Forecast | None) -> str:
