@@ -28,7 +28,7 @@ from tests.support.folders import lab_folder
 
 ROOT = Path(__file__).parents[2]
 ALL = "GRANT ALL PRIVILEGES ON *.* TO 'x'@'y'"
-STAT = "# pxname,svname,status\nnova-api,FRONTEND,OPEN\nnova-api,top-api01,UP\nnova-api,BACKEND,UP"
+STAT = "# pxname,svname,status\nnova-api,FRONTEND,OPEN\nnova-api,top-api01,UP\nnova-api,BACKEND,UP\nnova-images,top-api01,UP"
 Change = Callable[[NodeFacts], NodeFacts]
 
 
@@ -213,12 +213,12 @@ Error: Package: site-agent-1-1.noarch (installed)
         ),
         (
             "top-infra01",
-            saying(balancer=Said(0, tuple(STAT.replace("api01,UP", "api01,MAINT").splitlines()))),
+            saying(balancer=Said(0, tuple(STAT.replace("nova-api,top-api01,UP", "nova-api,top-api01,MAINT").splitlines()))),
             (WARNING, "nova-api/top-api01 is in maintenance already (MAINT); it will be left so"),
         ),
         (
             "top-infra01",
-            saying(balancer=Said(0, ("# pxname,svname,status", "other,a,UP"))),
+            saying(balancer=Said(0, ("# pxname,svname,status", "nova-images,a,UP"))),
             (NO_GO, "HAProxy has no servers in a backend nova-api; see fence.backends"),
         ),
         ("top-infra01", saying(queue=Said(69)), (NO_GO, "RabbitMQ does not answer rabbitmqctl")),

@@ -22,6 +22,7 @@ def test_the_lab_that_ships():
     cloud = load_cloud(SHIPPED / "lab")
     assert cloud.cells == ("cell01", "cell02")
     assert [(node.name, node.tier) for node in cloud.nodes] == [
+        ("cli01", "client"),
         ("top-api01", "top"),
         ("top-api02", "top"),
         ("top-infra01", None),

@@ -1,5 +1,6 @@
 """Dashboards and clients: in the inventory, with tiers of their own, and left alone by the other stages."""
 
+import re
 import shutil
 from pathlib import Path
 
@@ -29,9 +30,10 @@ def cloud_with(folder, hosts=HOSTS, roles=ROLES):
     shutil.copytree(LAB, folder / "cloud")
     file = folder / "cloud" / "inventory.yaml"
     text = file.read_text()
-    queue = "    queue: top-infra01\n"
+    queue, own = "    queue: top-infra01\n", re.compile(r"^    client: cli01 .*\n", re.MULTILINE)
     assert queue in text
-    file.write_text(text.replace(queue, queue + roles) + hosts)
+    assert own.search(text)
+    file.write_text(own.sub("", text).replace(queue, queue + roles) + hosts)
     return load_cloud(folder / "cloud")
 
 

@@ -221,7 +221,7 @@ ALICE = "uid=alice,dc=example"
 def test_who_wrote_to_the_directory_decides(own, context):
     was = Directory("ldap://x", "", "dc=example", "uid=keystone", "csn", 7, "digest", "20131101")
     own.keep_directory(context, {"top-api01": Noted("", was)})
-    assert own.since(context, context.nodes[0]) == {"since": "20131101"}
+    assert own.since(context, own.servers_of("top")[0]) == {"since": "20131101"}
     assert own.directory_untouched(context, {"top-api01": Noted("", replace(was, context="later"))}) == []
     other = replace(was, digest="other", entries=8, changed=(("uid=boss", ALICE),))
     assert said(own.directory_untouched(context, {"top-api01": Noted("", other)})) == [

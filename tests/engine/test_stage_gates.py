@@ -75,9 +75,9 @@ def test_nova_is_not_begun_while_puppet_would_update_another_component_in_servic
         return Evidence(Facts("boot", "2.6.32", packages, {}))
 
     late = "cinder is not upgraded yet"
-    old = {"top-api01": evidence("2013.1.4-1.el6"), "top-api02": evidence("2013.2.1-1.el6")}
+    old = {"top-ctl01": evidence("2013.1.4-1.el6"), "top-ctl02": evidence("2013.2.1-1.el6")}
     assert said(gates.save_packages(here, old)) == [
-        (f"{late} on top-api01: Puppet would update it after this stage; `cellstep run cinder` first", True)
+        (f"{late} on top-ctl01: Puppet would update it after this stage; `cellstep run cinder` first", True)
     ]
-    assert gates.save_packages(here, {"top-api01": evidence("2013.2.1-9.el6")}) == []
+    assert gates.save_packages(here, {"top-ctl01": evidence("2013.2.1-9.el6")}) == []
     assert gates.save_packages(context("cinder"), old) == [], "each other stage has its packages alone"

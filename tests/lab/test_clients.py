@@ -15,6 +15,10 @@ HOST = "cli01"
 @pytest.fixture(scope="module")
 def lab() -> Iterator[TestLab]:
     with lab_up("clients", 1, 1, ("clients",)) as up:
+        settings = up.cloud / "cloud.yaml"
+        text = settings.read_text(encoding="utf-8")
+        assert "{python-boto: 2.6.0}" in text
+        settings.write_text(text.replace("{python-boto: 2.6.0}", "{}"), encoding="utf-8")
         yield up
 
 
@@ -33,7 +37,7 @@ def test_caught_up_with_the_newer_boto_it_is_compliant_and_all_is_as_before(lab:
     settings = lab.cloud / "cloud.yaml"
     text = settings.read_text(encoding="utf-8")
     assert "  packages: {}  " in text
-    settings.write_text(text.replace("  packages: {}  ", "  packages: {python-boto: 2.6.0}  "), encoding="utf-8")
+    settings.write_text(text.replace("packages: {}  ", "packages: {python-boto: 2.6.0}  "), encoding="utf-8")
     said = lab.cellstep("run", "clients", "--catch-up", "--yes")
     assert "done, and compliant" in said
     assert "2.6.0" in lab.on(HOST, "rpm -q python-boto")
