@@ -17,7 +17,7 @@ from cellstep.engine.run import Interrupted
 from cellstep.engine.store import now
 from cellstep.errors import UsageError
 from cellstep.stages import identity, runbook_of
-from cellstep.stages.arguments import DARK
+from cellstep.stages.arguments import DARK, MEASURED
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -184,6 +184,9 @@ def _write(
     seen = journal.records(DARK, verification.component_of(stage), run) if run else {}
     if seen:
         tables["darktime"] = reporting.darktime_table(record.data for record in seen.values())
+    measured = journal.records(MEASURED, verification.component_of(stage), run) if run else {}
+    if measured:
+        tables["dashboard"] = reporting.dashboard_table({side: each.data for side, each in measured.items()})
     crossed = journal.records(identity.TOKENS, verification.component_of(stage), run) if run else {}
     if crossed:
         tables["tokens"] = reporting.tokens_table(identity.rows(cloud, crossed))

@@ -67,6 +67,13 @@ def darktime_table(seen: Iterable[Mapping[str, Any]]) -> "pd.DataFrame":
     return darktime.table(seen)
 
 
+def dashboard_table(measured: Mapping[str, Mapping[str, Any]]) -> "pd.DataFrame":
+    """The table `dashboard` from the journal's records."""
+    from reports.tables import dashboard  # noqa: PLC0415 - brings pandas
+
+    return dashboard.table(measured)
+
+
 def tokens_table(rows: Iterable[Mapping[str, Any]]) -> "pd.DataFrame":
     """The table `tokens` from the rows of `cellstep.stages.identity.rows`."""
     from reports.tables import tokens  # noqa: PLC0415 - brings pandas

@@ -31,9 +31,10 @@ ORDER = ("ceilometer", "glance", "keystone", "cinder", "clients", "horizon", "no
 NOT_COMPLIANT = 3
 
 
-def stages() -> tuple[str, ...]:
-    """The stages that there are, in order."""
-    return tuple(sorted(STAGES, key=lambda stage: ORDER.index(stage) if stage in ORDER else len(ORDER)))
+def stages(cloud: Cloud) -> tuple[str, ...]:
+    """The stages that the cloud has, in order: `horizon` only where cloud.yaml tells of a dashboard."""
+    there = [stage for stage in STAGES if stage != "horizon" or cloud.config.dashboard]
+    return tuple(sorted(there, key=lambda stage: ORDER.index(stage) if stage in ORDER else len(ORDER)))
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,7 @@ def parts(cloud: Cloud, journal: Journal, nodes: Sequence[Node]) -> list[Part]:
     Raises:
         ConfigurationError: a stage's runbook cannot be made for this cloud.
     """
-    return [_part(cloud, journal, nodes, runbook_of(stage, cloud)) for stage in stages()]
+    return [_part(cloud, journal, nodes, runbook_of(stage, cloud)) for stage in stages(cloud)]
 
 
 def _part(cloud: Cloud, journal: Journal, nodes: Sequence[Node], runbook: Runbook) -> Part:
@@ -248,7 +249,7 @@ class _Sequence:
             if not self._one(begun.stage, call):
                 return self.code
             begun = self._begun()
-        for stage in stages():
+        for stage in stages(self.cloud):
             if stage in self._left():
                 self.ran.add(stage)
                 if not self._one(stage, partial(runs.start, self.cloud, replace(self.request, stage=stage))):
@@ -307,7 +308,7 @@ class _Sequence:
         with self._journal() as journal:
             return [
                 stage
-                for stage in stages()
+                for stage in stages(self.cloud)
                 if stage not in self.ran and (self.request.afresh or _done(self.cloud, journal, stage) is None)
             ]
 

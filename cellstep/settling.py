@@ -192,10 +192,12 @@ class _Stage:
         """The runbook's own lifts of these holds, in its order, for these nodes only."""
         found = []
         for step in self.book.steps:
-            hosts = self.hosts.get(name_of(step), set()) if step.kind == "lift" else set()
+            hosts = self.hosts.get(name_of(step), set()) if step.kind in {"lift", "settle"} else set()
             here = [node for node in step.on.choose(nodes) if node.name in hosts]
             if here:
-                found.append(replace(step, on=Nodes(step.on.words, partial(_these, here)), section=""))
+                # One that a whole run lets stay for good is put back here like any other.
+                on = Nodes(step.on.words, partial(_these, here))
+                found.append(replace(step, kind="lift", on=on, section=""))
         return tuple(found)
 
     def _quiet(self, dispatcher: Dispatcher, ours: _Ours) -> list[Node]:

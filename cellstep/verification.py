@@ -30,6 +30,7 @@ NODE_TABLES = ("rpms", "services", "guests", "policies")
 
 TABLES_OF = {
     "glance": ("rpms", "services", "schemas", "images", "policies"),
+    "horizon": ("rpms", "services"),
     "cinder": ("rpms", "services", "schemas", "volumes"),
     "clients": ("rpms",),
     "nova": ("rpms", "services", "schemas", "volumes", "quotas", "guests"),
@@ -71,7 +72,7 @@ class Answers:
 
 def packages_of(cloud: Cloud, component: str, node: Node) -> dict[str, str]:
     """What the stage leaves on the node: package to `[epoch:]version[-release]`."""
-    if node.tier is None:
+    if node.tier is None or _retires(cloud, node):
         return {}
     if component == CLIENTS and node.tier != "client":
         return {}  # theirs come with the stages that need them, and with Nova's
@@ -82,7 +83,12 @@ def packages_of(cloud: Cloud, component: str, node: Node) -> dict[str, str]:
 
 def expected_services(cloud: Cloud, component: str, node: Node) -> dict[str, str]:
     """The component's services on the node: service to the name of its heartbeat, or ""."""
-    return cloud.services_on(component, node.tier) if node.tier else {}
+    return cloud.services_on(component, node.tier) if node.tier and not _retires(cloud, node) else {}
+
+
+def _retires(cloud: Cloud, node: Node) -> bool:
+    """Whether it is the old dashboard, which no stage changes."""
+    return cloud.config.dashboard is not None and node.name == cloud.config.dashboard.old
 
 
 def concerns(cloud: Cloud, component: str, node: Node) -> bool:

@@ -22,12 +22,15 @@ class Hold:
         read: `read(task, **arguments)`; its result is the prior state, as plain JSON values.
         place: `place(task, prior=..., **arguments)`.
         lift: `lift(task, prior=..., **arguments)`.
+        settle: `settle(task, prior=..., **arguments)`: what was changed stays for good, and the hold is over. None for
+            what is always put back.
     """
 
     name: str
     read: HostTask
     place: HostTask
     lift: HostTask
+    settle: HostTask | None = None
 
 
 @dataclass(frozen=True)

@@ -193,6 +193,43 @@ def update(task: Task, *, expected: Mapping[str, str], kernel: bool = False) -> 
     return changed(task, "; ".join(said)) if pending or new else skipped(task, "all up to date")
 
 
+def install(task: Task, *, expected: Mapping[str, str]) -> Result:
+    """Bring the packages to exactly the expected versions, those too that are not installed: on a new machine.
+
+    Args:
+        task: the Nornir task.
+        expected: package name to the version, of RPMs `[epoch:]version[-release]`.
+
+    Raises:
+        CommandFailed: the package manager failed, or its database cannot be read.
+        tasks.jobs.CutOff: it was killed, or the node was restarted in the middle of its transaction.
+        Refused: it ended well, but its database does not say what was expected.
+        tasks.platforms.Lacking: the platform has no such command.
+    """
+    mine = platform_of(task).packages
+    if mine.install is None:
+        raise lacking(task, "way to install packages at exact versions")
+    before = earlier(task, "install", timeout=UPDATE_TIMEOUT_S)
+
+    def others() -> dict[str, str]:
+        have = installed(task, expected)
+        wrong = (name for name, evr in expected.items() if name not in have or not mine.matches(have[name], evr))
+        return {name: have.get(name, "not there") for name in wrong}
+
+    missing = others()
+    if not missing:
+        if before is not None and before.exit_status == 0:
+            return changed(task, "installed by the try before, of which the end was not known")
+        return skipped(task, "all there already")
+    wanted = {name: expected[name] for name in sorted(missing)}
+    if not task.is_dry_run():
+        detached(task, mine.install(wanted), name="install", what=f"{mine.manager} install", timeout=UPDATE_TIMEOUT_S)
+        if left := others():
+            first = ", ".join(f"{name} is {have}, not {expected[name]}" for name, have in sorted(left.items()))
+            raise Refused(f"{mine.manager} ended well, but {first}; {mine.doubt}")
+    return changed(task, f"installed {', '.join(f'{name} {evr}' for name, evr in wanted.items())}")
+
+
 def _unmerged(task: Task) -> list[str]:
     """Configuration files that an update left beside those which the site had changed."""
     script = platform_of(task).packages.unmerged

@@ -143,11 +143,21 @@ class Cloud:
         """
         return self._password
 
+    def dashboard_password(self) -> str:
+        """The password of the dashboard's test user; read whenever it is asked for.
+
+        Raises:
+            ConfigurationError: cloud.yaml names none, or it cannot be read, or others may read it.
+        """
+        if self.config.dashboard is None:
+            raise ConfigurationError(["cloud.yaml: dashboard is not there; describe the dashboard"])
+        return _read_secret(self.config.dashboard.password_file, "dashboard.password_file").get_secret_value()
+
     @cached_property
     def _password(self) -> SecretStr:
         databases = self.config.databases
         if databases.password_file is not None:
-            return SecretStr(_read_secret(databases.password_file))
+            return _read_secret(databases.password_file, "databases.password_file")
         if databases.password_env is not None:
             value = os.environ.get(databases.password_env, "")
             if not value:
@@ -269,8 +279,8 @@ def _register_connections() -> None:
             ConnectionPluginRegister.register(name, plugin)
 
 
-def _read_secret(path: Path) -> str:
-    where = f"cloud.yaml: databases.password_file: {path}"
+def _read_secret(path: Path, key: str) -> SecretStr:
+    where = f"cloud.yaml: {key}: {path}"
     try:
         mode = path.stat().st_mode
         if not stat.S_ISREG(mode):
@@ -286,4 +296,4 @@ def _read_secret(path: Path) -> str:
     secret = text.rstrip("\r\n")
     if not secret or "\n" in secret or "\0" in secret:
         raise ConfigurationError([f"{where} must have one line, the password; write it so"])
-    return secret
+    return SecretStr(secret)

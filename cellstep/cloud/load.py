@@ -128,6 +128,12 @@ def _check_places(cloud: Cloud, document: Document) -> None:
     for name, replica in config.databases.replicas.items():
         _check_node(document, ("databases", "replicas"), name, servers, "database node")
         _check_node(document, ("databases", "replicas", name), replica, replicas, "node with the role `replica`")
+    if dashboard := config.dashboard:
+        machines = [node.name for node in cloud.nodes if "dashboard" in node.roles]
+        for key, name in (("old", dashboard.old), ("new", dashboard.new)):
+            _check_node(document, ("dashboard", key), name, machines, "node with the role `dashboard`")
+        _check_node(document, ("dashboard", "watch_from"), dashboard.watch_from, names)
+        _check_node(document, ("dashboard", "switch", "on"), dashboard.switch.on, names)
     for place, entry in enumerate(cloud.config.checkout.commands):
         try:
             select(cloud, entry.on)

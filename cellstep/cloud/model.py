@@ -8,6 +8,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
+from cellstep.cloud.dashboard import DashboardConfig
 from cellstep.cloud.fields import (
     Count,
     Factor,
@@ -383,6 +384,7 @@ class CloudConfig(_Strict):
     checkout: CheckoutConfig = Field(default_factory=CheckoutConfig, description="the check-out tests")
     clients: ClientsConfig = Field(default_factory=ClientsConfig, description="the machines with client CLIs")
     measure: MeasureConfig = Field(default_factory=MeasureConfig, description="how fast the cloud answers and boots")
+    dashboard: DashboardConfig | None = Field(default=None, description="the dashboard; no stage horizon if left out")
     reboot_timeout_s: Seconds = Field(default=900, description="seconds a host may take to reboot")
     settle_s: Seconds = Field(default=120, description="seconds to wait until services report and guests come and go")
     stale_after_s: Seconds = Field(default=60, description="a service's heartbeat older than so many seconds is stale")

@@ -59,7 +59,12 @@ def as_text(cloud: Cloud, runbook: Runbook, nodes: Sequence[Node]) -> str:
 
 
 def _mark(line: Line) -> str:
-    words = {"hold": f"  [holds {line.held}]", "lift": f"  [lifts {line.held}]", "gate": "  [gate]"}
+    words = {
+        "hold": f"  [holds {line.held}]",
+        "lift": f"  [lifts {line.held}]",
+        "settle": f"  [lets stay {line.held}]",
+        "gate": f"  [gate{'; undoes the hold where it stops' if line.step.on_trial else ''}]",
+    }
     return words.get(line.step.kind, "") + ("  (site)" if line.step.site else "")
 
 

@@ -189,7 +189,10 @@ class Engine:
 
     def _act(self, step: Step, nodes: Sequence[Node], bindings: Mapping[str, Binding]) -> dict[str, Outcome]:
         if isinstance(step.does, Hold):
-            return (self._place if step.kind == "hold" else self._lift)(step, step.does, nodes, bindings)
+            if step.kind == "hold":
+                return self._place(step, step.does, nodes, bindings)
+            end = step.does.settle if step.kind == "settle" and step.does.settle else step.does.lift
+            return self._lift(step, step.does, end, nodes, bindings)
         arguments = {node.name: {**step.arguments, **self._computed(step, node)} for node in nodes}
         return self._dispatch(step, step.does, nodes, arguments, bindings)
 
@@ -235,7 +238,7 @@ class Engine:
         return {**priors, **placed}
 
     def _lift(
-        self, step: Step, held: Hold, nodes: Sequence[Node], bindings: Mapping[str, Binding]
+        self, step: Step, held: Hold, end: HostTask, nodes: Sequence[Node], bindings: Mapping[str, Binding]
     ) -> dict[str, Outcome]:
         journal, run = self.context.journal, self.context.run
         priors = journal.open_holds(held.name)
@@ -244,7 +247,31 @@ class Engine:
             journal.end_hosts(run, step.title, nothing)
         holding = [node for node in nodes if node.name in priors]
         arguments = {node.name: {**step.arguments, "prior": priors[node.name]} for node in holding}
-        return self._dispatch(step, held.lift, holding, arguments, bindings, lifted=held.name)
+        return self._dispatch(step, end, holding, arguments, bindings, lifted=held.name)
+
+    def _undo(self, title: str) -> str:
+        """Lift a hold that was on trial, whatever else was lost, so that `resume` places it again; what came of it."""
+        journal, run = self.context.journal, self.context.run
+        number, step = next((n, each) for n, each in enumerate(self.runbook.steps, 1) if each.title == title)
+        held = step.does
+        priors = journal.open_holds(held.name) if isinstance(held, Hold) else {}
+        nodes = [node for node in self._nodes(step) if node.name in priors]
+        if not nodes or not isinstance(held, Hold):
+            return f"“{title}” was not in place"
+        journal.begin_step(run, number, title, [(node.cell, node.name) for node in nodes])
+        bindings = self._bindings(step, nodes, {row["host"]: row for row in journal.hosts(run, title)})
+        arguments = {node.name: {**step.arguments, "prior": priors[node.name]} for node in nodes}
+        came = self._dispatch(step, held.lift, nodes, arguments, bindings, lifted=held.name, always=True)
+        back = {host: outcome.detail for host, outcome in came.items() if outcome.state in DONE}
+        journal.end_hosts(run, title, [(host, "not_run", f"undone: {detail}") for host, detail in back.items()])
+        left = [node.name for node in nodes if node.name not in back]
+        words = f"“{title}” is undone: {', '.join(back.values())}" if back else ""
+        if left:
+            why = "; ".join(f"{host}: {came[host].detail if host in came else 'not sent to'}" for host in left)
+            words += f"{'; ' if words else ''}“{title}” could NOT be undone ({why}): `cellstep holds lift`"
+        journal.end_step(run, title, "stopped", words)
+        journal.event(run, words)
+        return words
 
     def _dispatch(
         self,
@@ -256,11 +283,12 @@ class Engine:
         *,
         half: Literal["", "first", "second"] = "",
         lifted: str = "",
+        always: bool = False,
     ) -> dict[str, Outcome]:
         """Send a task, and journal each node's start and outcome.
 
         Of a hold's two halves the first starts the node, and the second's outcome is the node's. `lifted` is the
-        hold that a good outcome ends.
+        hold that a good outcome ends; `always` sends although the run must stop.
         """
         journal, run = self.context.journal, self.context.run
 
@@ -283,7 +311,8 @@ class Engine:
                 self.losses.watch(host, outcome)
                 self.display.node_ended(step, host, outcome)
 
-        errand = Errand(started, ended, bindings, self._pace(step), self.losses.too_many)
+        enough = (lambda: False) if always else self.losses.too_many
+        errand = Errand(started, ended, bindings, self._pace(step), enough)
         return self.dispatcher.send(task, nodes, arguments, errand)
 
     def _keep(self, step: Step, outcomes: Mapping[str, Outcome]) -> None:
@@ -312,6 +341,8 @@ class Engine:
         if not stop and not stopping:
             answers = {name: outcome.result for name, outcome in outcomes.items() if outcome.result is not None}
             stop = self._judge(step, answers)
+        if stop and step.on_trial and not self.context.options.dry_run:
+            stop = f"{stop}; {self._undo(step.on_trial)}"
         # A gate that was not judged, or a step with nodes that were not sent to, is not done: resume comes back to it.
         undone = bool(step.judge) or counts.get("not_run", 0) + counts.get("unknown", 0) > 0
         journal.end_step(run, step.title, "stopped" if stop or (stopping and undone) else "done", stop)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from cellstep.engine.context import Context
 
-Kind = Literal["do", "hold", "lift", "save", "gate"]
+Kind = Literal["do", "hold", "lift", "settle", "save", "gate"]
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,8 @@ class Step:
 
     Attributes:
         title: the operators' words; unique in its runbook, and the key in the journal.
-        kind: do, hold (places one), lift (puts it back), save (keeps what it sees), gate (judges, may stop the run).
+        kind: do, hold (places one), lift (puts it back), settle (lets it stay), save (keeps what it sees), gate
+            (judges, may stop the run).
         does: the Nornir task that is run on each node, or the hold that is placed or lifted.
         on: the nodes.
         arguments: constant arguments of the task.
@@ -69,6 +70,8 @@ class Step:
         keep: takes what a node's task noted (`tasks.holds.Noted`), before its end is in the journal.
         cell: the cell that it changes, where that is not its nodes' own.
         site: it is the site's own, of cloud.yaml.
+        on_trial: of a gate: the title of the hold that it judges. Where the gate stops the run, the hold is lifted at
+            once, and `resume` places it again.
     """
 
     title: str
@@ -87,6 +90,7 @@ class Step:
     keep: Keep | None = None
     cell: str = ""
     site: bool = False
+    on_trial: str = ""
 
 
 @dataclass(frozen=True)
@@ -112,11 +116,15 @@ class Runbook:
     changes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        """Refuse two steps of one title: the journal could not tell them apart."""
+        """Refuse two steps of one title, which the journal could not tell apart, and a trial of what is not placed."""
         titles = [step.title for step in self.steps]
         twice = sorted({title for title in titles if titles.count(title) > 1})
         if twice:
             raise ValueError(f"the runbook of {self.stage} has steps of the same title: {', '.join(twice)}")
+        for place, step in enumerate(self.steps):
+            placed = {each.title for each in self.steps[:place] if each.kind == "hold"}
+            if step.on_trial and step.on_trial not in placed:
+                raise ValueError(f"the runbook of {self.stage} places no hold “{step.on_trial}” before “{step.title}”")
 
     def digest(self, nodes: Sequence[Node]) -> str:
         """A digest of the steps with their nodes' names, and of the facts: two plans are the same when it is."""
@@ -177,6 +185,19 @@ def lift(
     )
 
 
+def settle(
+    title: str, held: Hold, *, on: Nodes, when_empty: str = "", no_return: bool = False, **arguments: Any
+) -> Step:
+    """A step that lets stay for good what a hold changed.
+
+    Raises:
+        ValueError: it is no hold of which that can be.
+    """
+    if held.settle is None:
+        raise ValueError(f"the hold “{held.name}” is always put back: it cannot be settled")
+    return Step(title, "settle", held, on, arguments, when_empty=when_empty, no_return=no_return)
+
+
 def save(
     title: str,
     task: HostTask,
@@ -198,8 +219,9 @@ def gate(
     on: Nodes,
     judge: Judge,
     per_node: Arguments,
-    when_empty: str = "",
     section: str = "",
+    when_empty: str = "",
+    on_trial: str = "",
 ) -> Step:
     """A step that looks, and stops the run (or reports) where what it finds is wrong; then the operator is asked."""
-    return Step(title, "gate", task, on, {}, per_node, judge, when_empty, section=section)
+    return Step(title, "gate", task, on, {}, per_node, judge, when_empty, section=section, on_trial=on_trial)

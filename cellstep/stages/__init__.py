@@ -5,7 +5,7 @@ from collections.abc import Callable
 from cellstep.cloud.load import Cloud
 from cellstep.engine.steps import Runbook
 from cellstep.errors import UsageError
-from cellstep.stages import ceilometer, cinder, clients, glance, keystone, nova, nova_backout, preparation
+from cellstep.stages import ceilometer, cinder, clients, glance, horizon, keystone, nova, nova_backout, preparation
 from cellstep.stages.site import Steps
 
 STAGES: dict[str, Callable[[Cloud], Runbook]] = {
@@ -14,6 +14,7 @@ STAGES: dict[str, Callable[[Cloud], Runbook]] = {
     "keystone": keystone.runbook,
     "cinder": cinder.runbook,
     "clients": clients.runbook,
+    "horizon": horizon.runbook,
     "nova": nova.runbook,
 }
 """Stage name to what makes its runbook for a cloud, in the order of an upgrade.

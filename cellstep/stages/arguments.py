@@ -19,6 +19,8 @@ from tasks.evidence import Patience
 from tasks.loadbalancer import FENCE
 
 RABBITMQ_SERVICE = "rabbitmq-server"
+MEASURED = "dashboard"
+"""Of the journal's records: figures of a dashboard under load, `before` and `after`."""
 DARK = "dark"
 """Of the journal's records: what was seen of an API from outside."""
 

@@ -12,6 +12,7 @@ import pandas as pd
 from reports.tables import (
     backups,
     darktime,
+    dashboard,
     guests,
     hazards,
     hosts,
@@ -43,6 +44,7 @@ TABLES: dict[str, ModuleType] = {
     "backups": backups,
     "rehearsals": rehearsals,
     "darktime": darktime,
+    "dashboard": dashboard,
     "images": images,
     "policies": policies,
     "tokens": tokens,

@@ -110,6 +110,7 @@ class Packages:
         reboot_due: what it prints where a reboot is due afterwards; "" where that is not told.
         doubt: what may be wrong where it ended well and the version is another.
         download: None where there is no such thing.
+        install: the script that installs these packages at these versions, or updates them to those; None for none.
         resolve: the script that works out an update and changes nothing; None where there is no such thing.
         transaction: package name to version of all that it says would come.
         unmerged: the script that lists configuration files to merge, one a line; "" for none.
@@ -138,6 +139,7 @@ class Packages:
     normal: Callable[[str], str] = str
     version: Callable[[str], str] = str
     download: Download | None = None
+    install: Callable[[Expected], str] | None = None
     resolve: Callable[[Expected], str] | None = None
     transaction: Callable[[str], dict[str, str]] = lambda _said: {}
     unmerged: str = ""

@@ -111,6 +111,7 @@ def by(tool: str, *, mend: str, kernel: str) -> Packages:
             missing=_missing,
             hint="is keepcache set?",
         ),
+        install=lambda expected: f"{tool} -y install {_arguments(expected, False)}",
         resolve=lambda expected: f"printf 'N\n' | {tool} update {_arguments(expected, False)} 2>&1",
         transaction=transaction,
         unmerged="find /etc -name '*.rpmnew' 2>/dev/null | sort",

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from cellstep import sequence
+from cellstep.cloud.load import load_cloud
 from tests.cli.test_run_command import call
 from tests.support.folders import lab_folder
 from tests.support.pages import customise
@@ -20,7 +21,7 @@ def test_plan_all_is_the_same_for_people_and_machines(cloud: Path):
     text = call(cloud, "plan", "all", expect=0)
     values = json.loads(call(cloud, "plan", "all", "--json", expect=0))
     names = [stage["stage"] for stage in values["stages"]]
-    assert names == list(sequence.stages())
+    assert names == list(sequence.stages(load_cloud(cloud)))
     summary = [" ".join(line.split()) for line in text.splitlines()]
     assert f"in all {values['steps']} steps {values['nodes']} nodes not known" in summary
     for number, stage in enumerate(values["stages"], 1):
@@ -34,7 +35,7 @@ def test_plan_all_is_the_same_for_people_and_machines(cloud: Path):
 
 
 def test_run_all_stops_at_the_first_stage_that_does_not_end_well(cloud: Path):
-    first, *rest = sequence.stages()
+    first, *rest = sequence.stages(load_cloud(cloud))
     said = call(cloud, "run", "all", "--yes", expect=4)
     assert f"\n{first}\n" in said
     assert f"not begun: {', '.join(rest)}; `cellstep run all` goes on" in said.replace("\n", " ")

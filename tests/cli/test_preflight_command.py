@@ -28,7 +28,8 @@ from tests.support.folders import lab_folder
 
 ROOT = Path(__file__).parents[2]
 ALL = "GRANT ALL PRIVILEGES ON *.* TO 'x'@'y'"
-STAT = "# pxname,svname,status\nnova-api,FRONTEND,OPEN\nnova-api,top-api01,UP\nnova-api,BACKEND,UP\nnova-images,top-api01,UP"
+STAT = "# pxname,svname,status\nnova-api,FRONTEND,OPEN\nnova-api,top-api01,UP\nnova-api,BACKEND,UP"
+STAT += "\nnova-images,top-api01,UP"
 Change = Callable[[NodeFacts], NodeFacts]
 
 
@@ -213,7 +214,9 @@ Error: Package: site-agent-1-1.noarch (installed)
         ),
         (
             "top-infra01",
-            saying(balancer=Said(0, tuple(STAT.replace("nova-api,top-api01,UP", "nova-api,top-api01,MAINT").splitlines()))),
+            saying(
+                balancer=Said(0, tuple(STAT.replace("nova-api,top-api01,UP", "nova-api,top-api01,MAINT").splitlines()))
+            ),
             (WARNING, "nova-api/top-api01 is in maintenance already (MAINT); it will be left so"),
         ),
         (

@@ -10,6 +10,7 @@ from reports.tables import (
     TABLES,
     backups,
     darktime,
+    dashboard,
     findings,
     frames,
     guests,
@@ -47,6 +48,7 @@ EMPTY = {
     "backups": lambda: backups.table([]),
     "rehearsals": lambda: rehearsals.table([]),
     "darktime": lambda: darktime.table([]),
+    "dashboard": lambda: dashboard.table({}),
     "images": lambda: images.table(Frame(), Frame()),
     "policies": lambda: policies.table([]),
     "tokens": lambda: tokens.table([]),
@@ -68,11 +70,18 @@ FULL = {
     "backups": lambda: backups.table([dumped("h")]),
     "rehearsals": lambda: rehearsals.table([rehearsed("h")]),
     "darktime": lambda: darktime.table([dark((0.0, 2.5, 503))]),
+    "dashboard": lambda: dashboard.table({"before": pressed()}),
     "images": lambda: images.table(Frame([image("i")]), Frame([image("i")])),
     "policies": lambda: policies.table([ruled("h")]),
     "tokens": lambda: tokens.table([crossing("top", "a", "b", "ok")]),
     "performance": lambda: performance.table(measured(list=[0.1]), measured(list=[0.1]), 1.5),
 }
+
+
+def pressed() -> dict[str, object]:
+    counts = {"requests": 9, "errors": 0, "logins": 3, "failed_logins": 0}
+    times = {"median_ms": 5.0, "p95_ms": 9.5}
+    return {"machine": "h", "address": "http://x", **counts, **times, "statuses": {"200": 9}, "worse": []}
 
 
 def crossing(cell, issuer, validator, status):
