@@ -145,10 +145,10 @@ def as_text(cloud: Cloud, found: Sequence[Part]) -> str:
 
 def takes(found: Sequence[Part]) -> Forecast | None:
     """How long what is not done will take; None where nothing is known of any of it."""
-    left = [part for part in found if part.to_do or part.begun]
+    left = [part for part in found if (part.to_do or part.begun) and part.nodes]
     known = [part.takes for part in left if part.takes is not None]
     unknown = sum(part.takes.unknown if part.takes else len(part.lines) for part in left)
-    return Forecast(sum(each.seconds for each in known), unknown) if known else None
+    return Forecast(sum(each.seconds for each in known), unknown) if known or not unknown else None
 
 
 def _words(forecast: Forecast | None) -> str:

@@ -308,6 +308,14 @@ def test_the_summary_says_what_is_done_and_how_long_the_rest_takes(place: Place)
     assert "and 2 steps of which nothing is known yet" in text.splitlines()[5]
 
 
+def test_a_stage_without_any_node_says_nothing_of_how_long_the_others_take(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+):
+    nobody = step("Upgrade", print, on=Nodes("clients", lambda _: []), when_empty="no client here")
+    monkeypatch.setitem(STAGES, "clients", lambda _cloud: Runbook("clients", (nobody,), lambda _: False))
+    assert " ".join(_plan(place)[0].splitlines()[6].split()) == "in all 4 steps 1 nodes not known"
+
+
 def test_a_stage_whose_plan_is_another_now_says_so(place: Place, monkeypatch: pytest.MonkeyPatch):
     place.run()
     book = STAGES["glance"](place.cloud)

@@ -12,9 +12,10 @@ from cellstep.engine.plan import as_kept, as_text, as_values, difference
 from cellstep.engine.steps import Nodes, Runbook, Step
 from cellstep.engine.steps import step as do
 from cellstep.errors import ConfigurationError
-from cellstep.stages import BACKOUTS, STAGES, check_steps, runbook_of
+from cellstep.stages import BACKOUTS, check_steps, runbook_of
 from cellstep.stages.copies import BACK_UP, GATE
 from cellstep.stages.site import _Fault, _Loom
+from tests.engine.test_plan import ON_THE_LAB
 from tests.support import clouds
 
 SYNC, CLEAN = "Update the top DB", "Run “yum clean all” on all the nodes"
@@ -288,7 +289,7 @@ def test_all_faults_come_at_once_also_those_of_another_stage(write):
     assert found[1].endswith(": “t” is a step of the site's own; take its entry away instead")
 
 
-@pytest.mark.parametrize("stage", [*STAGES, *BACKOUTS])
+@pytest.mark.parametrize("stage", [*ON_THE_LAB, *BACKOUTS])
 def test_no_step_but_a_plain_one_can_be_left_out(cloud, stage):
     book = runbook_of(stage, cloud)
     for step in book.steps:
