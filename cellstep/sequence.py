@@ -37,6 +37,11 @@ def stages(cloud: Cloud) -> tuple[str, ...]:
     return tuple(sorted(there, key=lambda stage: ORDER.index(stage) if stage in ORDER else len(ORDER)))
 
 
+def missing(cloud: Cloud) -> list[str]:
+    """The stages that the cloud does not have, and why, a line each."""
+    return [f"{stage}: cloud.yaml has no dashboard: left out" for stage in STAGES if stage not in stages(cloud)]
+
+
 @dataclass(frozen=True)
 class Part:
     """One stage of the sequence, as it stands.
@@ -140,7 +145,7 @@ def as_text(cloud: Cloud, found: Sequence[Part]) -> str:
         for first, *row in rows
     ]
     plans = ["\n".join([part.text, *([""] if part.rehearsed else []), *part.rehearsed]) for part in found]
-    return "\n\n\n".join(["\n".join([cloud.heading("all stages"), "", *summary]), *plans])
+    return "\n\n\n".join(["\n".join([cloud.heading("all stages"), "", *summary, *missing(cloud)]), *plans])
 
 
 def takes(found: Sequence[Part]) -> Forecast | None:
@@ -261,6 +266,8 @@ class _Sequence:
         release, told = self.cloud.release, self.conductor.told
         dry = " (dry run: nothing is changed)" if self.dry_run else ""
         told(f"all stages, {release.source} to {release.target}, on {self.cloud.config.name}{dry}")
+        for line in missing(self.cloud):
+            told(line)
         for part in found:
             if part.stage not in left and part.done is not None:
                 told(f"{part.stage}: {part.stands()}: skipped (--afresh does it again)")
