@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cellstep import reporting, verification
+from cellstep import comparison, reporting, verification
 from cellstep.baseline import Baseline, windows_of
 from cellstep.cloud.load import Cloud
 from cellstep.cloud.nodes import Node
@@ -173,7 +173,7 @@ def _write(
 ) -> Report:
     cloud, stage, run = about.cloud, about.stage, about.run
     baseline = Baseline.find(cloud, journal, stage, about.output)
-    tables = verification.tables_of(cloud, stage, nodes, answers, baseline, wanted)
+    tables = comparison.tables_of(cloud, stage, nodes, answers, baseline, wanted)
     whole = not set(wanted) - tables.keys() and any(len(frame) for frame in tables.values())
     compliant = whole and not answers.silent and reporting.compliant(tables)
     mine: dict[str, dict[str, Any]] = {}

@@ -5,11 +5,12 @@ from typing import TYPE_CHECKING, Any
 
 from cellstep import continuity, kept
 from cellstep.baseline import Baseline
+from cellstep.comparison import tables_of
 from cellstep.engine.context import Context
 from cellstep.engine.steps import Finding
 from cellstep.engine.store import now, seconds_between
 from cellstep.releases.model import Component
-from cellstep.verification import CLIENTS, Answers, component_of, guest_rows, system_rows, tables_of
+from cellstep.verification import CLIENTS, Answers, component_of, guest_rows, system_rows
 from cellstep.wayback import BACKED_OUT, GOING_BACK, Upgrade
 from reports.reasons import UNEXPLAINED
 from tasks import platforms

@@ -8,6 +8,7 @@ import pytest
 
 from cellstep import kept
 from cellstep.baseline import Baseline
+from cellstep.comparison import tables_of
 from cellstep.engine.context import Context, Options
 from cellstep.engine.journal import Journal
 from cellstep.engine.plan import as_text, as_values
@@ -15,7 +16,7 @@ from cellstep.engine.steps import Finding
 from cellstep.errors import Stopped
 from cellstep.stages import gates, nova, runbook_of
 from cellstep.stages.back import WayBack
-from cellstep.verification import Answers, component_of, system_rows, tables_of
+from cellstep.verification import Answers, component_of, system_rows
 from cellstep.wayback import BACKED_OUT, GOING_BACK, Upgrade
 from tasks.evidence import Evidence
 from tasks.facts import Facts

@@ -9,11 +9,12 @@ import pytest
 from cellstep import kept, schemas
 from cellstep.baseline import Baseline, windows_of
 from cellstep.cloud.load import Cloud
+from cellstep.comparison import tables_of
 from cellstep.engine.context import Context, Options
 from cellstep.engine.journal import Journal
 from cellstep.stages import gates, runbook_of
 from cellstep.stages.arguments import Site
-from cellstep.verification import Answers, tables_of
+from cellstep.verification import Answers
 from plugins.connections.mysql import Mysql
 from tasks import evidence, reboot
 from tasks.evidence import Evidence
