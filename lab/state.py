@@ -5,6 +5,7 @@ import json
 import os
 import secrets
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -18,6 +19,8 @@ from lab.spec import BRIDGE_ADDRESS, HostSpec, LabSpec, check_name
 LABS = Path("/var/lib/cellstep/labs")
 CACHE = Path("/var/cache/cellstep")
 RUN = Path("/run/cellstep")
+LEFT_BY_A_KILLED_S = 2.0
+"""Seconds after which a lock that is still taken is somebody's."""
 SECRETS = ("mysql", "mysql_root", "nova", "rabbitmq", "haproxy", "admin")
 
 
@@ -133,14 +136,26 @@ def file_lock(path: Path, busy: Callable[[], None]) -> Iterator[None]:
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not _got(descriptor):
             busy()
             fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
     finally:
         os.close(descriptor)
+
+
+def _got(descriptor: int) -> bool:
+    """Take the lock, unless somebody keeps it: what a killed holder was about to start has it for a moment."""
+    end = time.monotonic() + LEFT_BY_A_KILLED_S
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > end:
+                return False
+            time.sleep(0.02)
+        else:
+            return True
 
 
 def write_whole(path: Path, text: str, mode: int = 0o644) -> None:

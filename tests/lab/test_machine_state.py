@@ -1,8 +1,10 @@
 """What a lab keeps on disk, the image cache, waiting, and what the machine is asked for."""
 
+import fcntl
 import json
 import os
 import stat
+import threading
 from types import ModuleType
 
 import pytest
@@ -56,6 +58,16 @@ def test_two_builders_of_one_lab_exclude_each_other(folder):
         pass
     with folder.lock():
         pass
+
+
+def test_a_lock_that_a_program_of_a_killed_holder_has_for_a_moment_is_waited_for(folder):
+    state.RUN.mkdir(parents=True)
+    with (state.RUN / "unit.lock").open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        letting_go = threading.Timer(0.3, fcntl.flock, (held, fcntl.LOCK_UN))
+        letting_go.start()
+        with folder.lock():
+            letting_go.join()
 
 
 def test_secrets_differ_and_only_root_reads_them(folder):
