@@ -4,11 +4,12 @@ import re
 from pathlib import Path
 
 from lab.errors import LabError
-from lab.spec import CLIENTS, LabSpec
+from lab.spec import CLIENTS, HORIZON, LabSpec
 from lab.state import LABS
 
 # In a checkout, and in an installed package.
 _PLACES = (Path(__file__).resolve().parents[1] / "inventory" / "lab", Path(__file__).resolve().parent / "inventory")
+_DASHBOARD = re.compile(r"(?m)^dashboard:.*\n(?:  .*\n)+")
 _CELLS = re.compile(r"(?<=\n)(?:  cell\d+:\n(?:    .*\n)+)+")
 
 
@@ -31,7 +32,7 @@ def render(spec: LabSpec) -> dict[str, str]:
         spec: the lab.
 
     Returns:
-        Text by file name: cloud.yaml and inventory.yaml.
+        Text by file name: cloud.yaml and inventory.yaml, and the patches of its dashboard's pages.
 
     Raises:
         LabError: the shipped files are not there, or no longer have the form this relies on.
@@ -47,7 +48,15 @@ def render(spec: LabSpec) -> dict[str, str]:
         raise LabError(f"{shipped_cloud() / 'inventory.yaml'}: its cells do not stand in one block `  cell01: ...`")
     if CLIENTS not in spec.components and spec != default:
         inventory = re.sub(r"(?m)^    client: .*\n", "", inventory)
-    return {"cloud.yaml": cloud, "inventory.yaml": inventory}
+    if HORIZON not in spec.components and spec != default:
+        inventory = re.sub(r"(?m)^    dashboard: .*\n", "", inventory)
+        cloud, found = _DASHBOARD.subn("dashboard: null\n", cloud)
+        if found != 1:
+            raise LabError(f"{shipped_cloud() / 'cloud.yaml'}: its dashboard does not stand in one block `dashboard:`")
+        return {"cloud.yaml": cloud, "inventory.yaml": inventory}
+    patches = shipped_cloud() / "patches"
+    texts = {f"patches/{path.name}": path.read_text(encoding="utf-8") for path in sorted(patches.iterdir())}
+    return {"cloud.yaml": cloud, "inventory.yaml": inventory, **texts}
 
 
 def _cells(spec: LabSpec) -> str:

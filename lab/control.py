@@ -238,6 +238,7 @@ def _write_cloud(target: Path, spec: LabSpec) -> None:
         return
     target.mkdir(parents=True, exist_ok=True)
     for name, text in render(spec).items():
+        (target / name).parent.mkdir(exist_ok=True)
         write_whole(target / name, text)
 
 

@@ -9,6 +9,8 @@ BRIDGE_ADDRESS = "10.90.0.254"
 PREFIX_LENGTH = 16
 DATA_CENTRES = ("geneva", "budapest")
 CLIENTS = "clients"  # the component with a client's machine
+HORIZON = "horizon"  # the component with the dashboard's two machines
+DASHBOARD = "dashboard"  # their role
 HOSTS_AT_MOST = 1000  # a Linux bridge has 1024 ports
 
 _NAME = re.compile(r"[a-z][a-z0-9]{0,11}")
@@ -21,7 +23,7 @@ class HostSpec:
     Attributes:
         name: short host name, such as `c01-n02`; also the name of its bridge port, so at most 15 letters.
         cell: `top`, or the child cell's name.
-        roles: of controller, compute, database, queue, loadbalancer.
+        roles: of controller, compute, database, queue, loadbalancer, client, dashboard.
         address: IPv4 address in the lab's own namespace.
         mac: fixed, because a stale ARP entry hides a host made anew for 20 seconds.
         data_centre: geneva or budapest.
@@ -56,7 +58,7 @@ class LabSpec:
         check_name(self.name)
         if self.cells < 1 or self.computes < 1:
             raise LabUsageError("a lab has at least one child cell with one compute node: use --cells 1 --computes 1")
-        count = 3 + (CLIENTS in self.components) + self.cells * (1 + self.computes)
+        count = 3 + (CLIENTS in self.components) + 2 * (HORIZON in self.components) + self.cells * (1 + self.computes)
         if count > HOSTS_AT_MOST:
             raise LabUsageError(f"{count} hosts are more than the {HOSTS_AT_MOST} a lab can have: ask for fewer")
 
@@ -90,6 +92,8 @@ class LabSpec:
             ]
         if CLIENTS in self.components:
             rows.append(("cli01", "top", ("client",), DATA_CENTRES[0]))
+        if HORIZON in self.components:
+            rows += [(name, "top", (DASHBOARD,), DATA_CENTRES[0]) for name in ("dash01", "dash02")]
         return [
             HostSpec(name, cell, roles, _address(index), _mac(index), centre)
             for index, (name, cell, roles, centre) in enumerate(rows)

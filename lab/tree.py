@@ -53,7 +53,15 @@ MASKED = (
     "modprobe@.service",
 )
 # Installed for all, wanted by some: who needs them enables them.
-DISABLED = ("mariadb.service", "rabbitmq-server.service", "epmd.service", "epmd.socket", "haproxy.service")
+DISABLED = (
+    "mariadb.service",
+    "rabbitmq-server.service",
+    "epmd.service",
+    "epmd.socket",
+    "haproxy.service",
+    "memcached.service",
+    "cron.service",
+)
 DISABLED_SYSV = ("monit", "puppet", "haproxy", "mariadb", "rabbitmq-server")
 # In a pid and a mount namespace that end with this process: a killed build leaves neither processes nor mounts.
 _ENDS_WITH_US = (

@@ -68,7 +68,7 @@ def _look(base: str, username: str, password: str) -> list[str]:
             page.press("input[name=password]", "Enter")
             page.wait_for_load_state("networkidle")
             if LOG_IN in page.url:
-                return [*found, "the log-in does not leave the log-in page"]
+                return list(dict.fromkeys([*found, "the log-in does not leave the log-in page"]))
             page.goto(base + GUESTS)
             page.wait_for_load_state("networkidle")
             if not page.query_selector("[id^=instances__row__]"):
@@ -77,7 +77,7 @@ def _look(base: str, username: str, password: str) -> list[str]:
             found.append(str(error).splitlines()[0])
         finally:
             browser.close()
-    return found
+    return list(dict.fromkeys(found))  # a file that is missing is so on each page
 
 
 def _note(found: list[str], status: int, url: str) -> None:

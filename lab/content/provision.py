@@ -99,7 +99,7 @@ def _first(lab: LabHandle, host: HostSpec) -> None:
         script.append(_STAGING.format(packages=" ".join(f"{name}-2*.rpm" for name in staged)))
     script.append(settings.write("/etc/yum.repos.d/grizzly.repo", settings.GRIZZLY_REPOSITORY))
     tier = settings.tier(host)
-    packages = [*settings.EVERYWHERE, *(settings.PACKAGES[tier] if tier else ())]
+    packages = [*settings.EVERYWHERE, *settings.PACKAGES.get(tier or "", ())]
     packages += [name for component in chosen for name in component.packages.get(tier or "", ())]
     script.append(f"yum -y -q install {' '.join(packages)} >/var/log/lab-install.log 2>&1 </dev/null")
     script.append(" || { tail -n 20 /var/log/lab-install.log >&2; exit 1; }\n/usr/lib/lab/kernel-release\n")
@@ -126,11 +126,13 @@ def _services(lab: LabHandle, tier: str) -> dict[str, str]:
 def _second(lab: LabHandle, host: HostSpec) -> None:
     """Guests, the services with their settings, and monit over them."""
     tier = settings.tier(host)
-    if tier is None:
-        lab.run(host.name, "systemctl is-active --quiet haproxy || systemctl start haproxy", timeout=60)
-        return
-    if tier == "client":
-        lab.run(host.name, settings.write("/root/openrc", settings.CLIENT_OPENRC, 0o600), timeout=60)
+    if tier not in settings.SERVICES:
+        script = [component.settle(lab.spec, host, lab.secrets) for component in components.chosen(lab.spec)]
+        if "loadbalancer" in host.roles:
+            script.append("systemctl is-active --quiet haproxy || systemctl start haproxy\n")
+        if tier == "client":
+            script.append(settings.write("/root/openrc", settings.CLIENT_OPENRC, 0o600))
+        lab.run(host.name, "".join(script) or ":", timeout=60)
         return
     services = _services(lab, tier)
     script = [
@@ -180,8 +182,7 @@ def _wait_reported(lab: LabHandle, host: HostSpec) -> None:
         servers = {
             f"{front.name}/{member.name}"
             for front in fronts
-            for member in lab.spec.hosts()
-            if settings.tier(member) == "top"
+            for member in settings.servers(lab.spec, front)[: 1 if front.role else None]
         }
         _wait(lab, host, servers, _SERVERS_UP, "HAProxy sends nothing to")
 

@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 from lab.content.components.component import Front
 from lab.content.packages import FILES
-from lab.spec import HostSpec, LabSpec
+from lab.spec import DASHBOARD, HostSpec, LabSpec
 
 _CLIENTS = ("python-novaclient", "python-cinderclient", "python-glanceclient")
 PACKAGES = {
@@ -80,11 +80,13 @@ gpgcheck=0
 
 
 def tier(host: HostSpec) -> str | None:
-    """The tier of a host: top, cell, compute, client, or None for one with the servers alone."""
+    """The tier of a host: top, cell, compute, client, dashboard, or None for one with the servers alone, or bare."""
     if "compute" in host.roles:
         return "compute"
     if "controller" in host.roles:
         return "top" if host.cell == "top" else "cell"
+    if DASHBOARD in host.roles:
+        return DASHBOARD if host.name == "dash01" else None  # the other one is bare
     return "client" if "client" in host.roles else None
 
 
@@ -164,7 +166,6 @@ def haproxy_cfg(spec: LabSpec, fronts: Iterable[Front] = ()) -> str:
         spec: the lab.
         fronts: the components' own, beside nova's.
     """
-    top = [host for host in spec.hosts() if tier(host) == "top"]
     everything = [*FRONTS, *fronts]
     text = _HAPROXY
     for front in everything:
@@ -176,10 +177,15 @@ def haproxy_cfg(spec: LabSpec, fronts: Iterable[Front] = ()) -> str:
         text += f"frontend {title}\n    bind *:{front.port}\n{rules}    default_backend {front.name}\n"
     for front in everything:
         text += f"backend {front.name}\n    balance roundrobin\n    option httpchk GET {front.check}\n"
-        text += "".join(
-            f"    server {host.name} {host.address}:{front.port} check inter 2s fall 2 rise 1\n" for host in top
-        )
+        for number, host in enumerate(servers(spec, front)):
+            spare = " disabled" if front.role and number else ""
+            text += f"    server {host.name} {host.address}:{front.port} check inter 2s fall 2 rise 1{spare}\n"
     return text
+
+
+def servers(spec: LabSpec, front: Front) -> list[HostSpec]:
+    """The hosts behind a front."""
+    return [host for host in spec.hosts() if (front.role in host.roles if front.role else tier(host) == "top")]
 
 
 def monit_checks(pid_files: Mapping[str, str]) -> str:

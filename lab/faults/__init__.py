@@ -43,6 +43,13 @@ FAULTS: dict[str, Fault] = {
     "frozen-heartbeat": Fault(
         "its nova services run, and report no more", services.freeze_heartbeat, services.thaw_heartbeat, lasting=True
     ),
+    "500-under-load": Fault(
+        "its dashboard answers HTTP 500 to what is more than so many requests in 3 seconds, log-ins among them",
+        services.fail_under_load,
+        services.bear_load,
+        amount=Amount(12, 1, 1000, "requests"),
+        lasting=True,
+    ),
     "power-cut": Fault("its cable is pulled, then its power: connections fall silent", power.cut, power.plug_in),
     "power-off": Fault("its power is gone: connections are reset", power.off, power.plug_in),
 }

@@ -5,6 +5,7 @@ from lab.state import write_whole
 
 _COMMANDS = ("usr/sbin/reboot", "usr/sbin/shutdown")
 _SYSTEMCTL = "/bin/systemctl"  # what both are links to
+_LOADED = "etc/lab/dashboard-fault"  # the dashboard's stand-in looks for it at every request
 _FROZEN = "etc/lab/frozen-heartbeat"  # the stand-ins look for it at every heartbeat
 
 
@@ -36,3 +37,15 @@ def freeze_heartbeat(machine: Machine) -> None:
 def thaw_heartbeat(machine: Machine) -> None:
     """They report again within their usual five seconds."""
     (machine.root() / _FROZEN).unlink(missing_ok=True)
+
+
+def fail_under_load(machine: Machine, requests: int) -> None:
+    """Its dashboard answers 500 to what is more than so many requests in three seconds, log-ins among them."""
+    path = machine.root() / _LOADED
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(path, f"{requests}\n", 0o644)
+
+
+def bear_load(machine: Machine) -> None:
+    """It answers all again."""
+    (machine.root() / _LOADED).unlink(missing_ok=True)

@@ -4,6 +4,8 @@ import json
 import re
 
 import pytest
+import tree_sitter
+import tree_sitter_powershell
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -236,9 +238,7 @@ def test_a_long_command_is_plain_there_and_waited_for_by_the_fence():
 
 def test_every_script_is_sound_powershell():
     """By a grammar, not by PowerShell itself."""
-    tree_sitter = pytest.importorskip("tree_sitter")
-    grammar = pytest.importorskip("tree_sitter_powershell")
-    parser = tree_sitter.Parser(tree_sitter.Language(grammar.language()))
+    parser = tree_sitter.Parser(tree_sitter.Language(tree_sitter_powershell.language()))
     mine, guard = WINDOWS.packages, WINDOWS.guard
     expected = {"a": "1", "msi:O'Brien's": "2"}
     scripts = [

@@ -6,7 +6,7 @@ is part of every lab and stands in `lab.content` itself.
 
 from collections.abc import Iterable
 
-from lab.content.components import ceilometer, cinder, clients, glance, keystone
+from lab.content.components import ceilometer, cinder, clients, glance, horizon, keystone
 from lab.content.components.component import Component, Front
 from lab.content.packages import Source
 from lab.errors import LabUsageError
@@ -14,7 +14,7 @@ from lab.spec import LabSpec
 
 __all__ = ["COMPONENTS", "Component", "Front", "chosen", "named", "secrets", "sources", "with_databases"]
 
-_ALL = (ceilometer.CEILOMETER, glance.GLANCE, keystone.KEYSTONE, cinder.CINDER, clients.CLIENTS)
+_ALL = (ceilometer.CEILOMETER, glance.GLANCE, keystone.KEYSTONE, cinder.CINDER, clients.CLIENTS, horizon.HORIZON)
 COMPONENTS: dict[str, Component] = {component.name: component for component in _ALL}
 
 

@@ -11,12 +11,14 @@ Secrets = Mapping[str, str]
 
 @dataclass(frozen=True)
 class Front:
-    """A frontend and a backend of HAProxy on top-infra01; the backend's servers are the top controllers.
+    """A frontend and a backend of HAProxy on top-infra01.
 
     Attributes:
         name: the backend's, `cinder-api`.
         port: of the frontend, and of the servers.
         check: path of the health check.
+        role: the backend's servers are the hosts with this role, of which the first is in use and the others are not;
+            "": they are the top controllers, all in use.
         path: the backend is only for requests whose path holds this, on the frontend that another one has on the port.
     """
 
@@ -24,6 +26,7 @@ class Front:
     port: int
     check: str = "/"
     path: str = ""
+    role: str = ""
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,8 @@ class Component:
         staging_files: settings that the staging node gets, by path.
         staging: packages of Havana that the staging node gets, for the command that changes the schema.
         prepare: bash for a host before any package is installed, "" where there is nothing to do.
+        settle: bash for a host without services that Puppet keeps running (a client, a dashboard), when its packages
+            are installed; "" where there is nothing to do.
         pid_files: service to its pid file, where that is not /run/COMPONENT/BINARY.pid.
     """
 
@@ -62,6 +67,7 @@ class Component:
     staging_files: Callable[[LabSpec, Secrets], Mapping[str, Content]] = lambda _spec, _secrets: {}
     pid_files: Mapping[str, str] = field(default_factory=dict)
     prepare: Callable[[LabSpec, HostSpec, Secrets], str] = lambda _spec, _host, _secrets: ""
+    settle: Callable[[LabSpec, HostSpec, Secrets], str] = lambda _spec, _host, _secrets: ""
 
     def pid_file(self, service: str) -> str:
         """Where a service notes its process id; monit looks there."""
