@@ -13,9 +13,10 @@ from nornir.core.task import Result, Task
 from plugins.connections.errors import TransportError
 from plugins.connections.ssh import CommandResult
 from tasks.binding import binding_of
-from tasks.databases import PEERS, mysql_of
+from tasks.databases import mysql_of
 from tasks.errors import CommandFailed, Refused
 from tasks.holds import Noted, changed, skipped, unchanged
+from tasks.peers import host_of
 from tasks.shell import change, sh
 
 ASK_EVERY_S = 1.0
@@ -236,7 +237,7 @@ def images_shown(task: Task, *, environment: str, command: str, project: str, pl
     if listed is None:
         raise Refused(f"`{command}` printed no table with a column ID: {text.strip()[:200] or 'nothing'}")
     node, database = place
-    rows = mysql_of(task, task.host.data[PEERS][node]).query(_IMAGES, (project, project), database=database)
+    rows = mysql_of(task, host_of(task, node)).query(_IMAGES, (project, project), database=database)
     known = {row["id"]: row for row in rows}
     wrong = []
     for image in listed:

@@ -15,9 +15,9 @@ from typing import Any
 
 from nornir.core.task import Result, Task
 
-from plugins.connections.ssh import Ssh
 from tasks.errors import Refused
 from tasks.holds import Noted, changed, skipped, unchanged
+from tasks.peers import connection
 from tasks.shell import change, sh, taken
 
 LARGEST = 16 * 1024 * 1024
@@ -139,8 +139,7 @@ class _Old:
     """The old machine, asked while the new one is worked on."""
 
     def __init__(self, task: Task, name: str) -> None:
-        self.name = name
-        self._ssh: Ssh = task.nornir.inventory.hosts[name].get_connection("cellstep_ssh", task.nornir.config)
+        self.name, self._ssh = name, connection(task, name)
 
     def ask(self, script: str, what: str) -> str:
         return taken(self._ssh.run(script), f"{self.name}: {what}", (0,)).stdout

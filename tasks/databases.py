@@ -15,6 +15,7 @@ from tasks.binding import binding_of
 from tasks.errors import CommandFailed, Refused
 from tasks.holds import changed, skipped, unchanged
 from tasks.jobs import CutOff, detached, earlier
+from tasks.peers import host_of
 from tasks.rehearsal import Stop, advice
 from tasks.shell import sh
 
@@ -89,8 +90,6 @@ def wait_for_tasks(task: Task, *, database: str, timeout_s: float, accept_stuck:
     raise Refused(f"{len(rows)} instances still have a task state after {timeout_s:.0f} s: {stuck}{more}; settle them")
 
 
-PEERS = "peers"
-"""In a host's data: all hosts by name, also those that the step is not for."""
 Told = tuple[str, str, str]
 """What tells a schema's version where no command does: the database's node, its name, its row in migrate_version."""
 
@@ -99,7 +98,7 @@ def schema_version(task: Task, version: str, told_by: Told | None = None) -> int
     """The version that the component's own command tells (`nova-manage db version`), or the database itself."""
     if told_by is not None:
         node, database, repository = told_by
-        rows = mysql_of(task, task.host.data[PEERS][node]).query(
+        rows = mysql_of(task, host_of(task, node)).query(
             "SELECT version FROM migrate_version WHERE repository_id=%s", (repository,), database=database
         )
         if not rows:

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 from nornir.core.task import Task
 
-from plugins.connections.ssh import Ssh
 from tasks.contents import unescaped
 from tasks.errors import Refused
 from tasks.manifest import VARIABLES, Server
+from tasks.peers import connection
 from tasks.shell import sh, taken
 
 FILTERS = ("Do_DB", "Ignore_DB", "Do_Table", "Ignore_Table", "Wild_Do_Table", "Wild_Ignore_Table", "Rewrite_DB")
@@ -73,9 +73,7 @@ def origin(task: Task, replica: Replica) -> tuple[Server, int]:
     """
     here = task.host.name
     status = parse(sh(task, STATUS, what=f"asking {here} whether it is a replica").stdout)
-    host = task.nornir.inventory.hosts[replica.of]
-    connection: Ssh = host.get_connection("cellstep_ssh", task.nornir.config)
-    master = parse(taken(connection.run(MASTER), f"asking {replica.of} for its server", (0,)).stdout)
+    master = parse(taken(connection(task, replica.of).run(MASTER), f"asking {replica.of} for its server", (0,)).stdout)
     server = Server.of(master.fields, replica.of)
     why = refusal(status, server, master, replica)
     if why:

@@ -17,10 +17,10 @@ from plugins.errors import OperatorError
 from plugins.runners.bounded import BoundedRunner
 from plugins.runners.pace import Pace
 from tasks.binding import Binding, Command, bind
-from tasks.databases import PEERS
 from tasks.errors import Fenced
 from tasks.holds import HostTask, Noted, changed
 from tasks.jobs import attach
+from tasks.peers import PEERS
 from tasks.shell import has_changed
 
 # Nornir logs each failed task with its traceback; the journal has what an operator needs of it.

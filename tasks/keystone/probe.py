@@ -14,7 +14,8 @@ from nornir.core.task import Result, Task
 
 from tasks.errors import Refused
 from tasks.holds import Noted, unchanged
-from tasks.keystone.server import ADMIN, PUBLIC, Answer, ask, connection, settings
+from tasks.keystone.server import ADMIN, PUBLIC, Answer, ask, settings
+from tasks.peers import connection
 from tasks.shell import taken
 
 OK, REFUSED, ERROR, SILENT = "ok", "refused", "error", "silent"

@@ -13,10 +13,10 @@ from typing import Any
 
 from nornir.core.task import Result, Task
 
-from plugins.connections.ssh import CommandResult, Ssh
-from tasks.databases import PEERS
+from plugins.connections.ssh import CommandResult
 from tasks.errors import Refused
 from tasks.holds import unchanged
+from tasks.peers import connection
 from tasks.shell import taken
 
 FILES = ("/usr/share/keystone/keystone-dist.conf", "/etc/keystone/keystone.conf")
@@ -108,13 +108,6 @@ class Settings:
     def plain(self) -> dict[str, Any]:
         """As JSON values."""
         return asdict(self)
-
-
-def connection(task: Task, host: str) -> Ssh:
-    """The SSH connection to a server, which need not be the task's own node."""
-    there = task.host if host == task.host.name else task.host.data[PEERS][host]
-    found: Ssh = there.get_connection("cellstep_ssh", task.nornir.config)
-    return found
 
 
 def ask(task: Task, host: str, url: str, *, token: str = "", body: Mapping[str, Any] | None = None) -> Answer:

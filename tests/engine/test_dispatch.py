@@ -8,11 +8,21 @@ from nornir.core.task import Result, Task
 from cellstep.engine import dispatch
 from cellstep.engine.dispatch import Dispatcher, Errand
 from plugins.connections.errors import CommandTimeout, ConnectionLost, Unreachable
+from tasks import peers
 from tasks.binding import Binding
 from tasks.errors import Refused
 from tasks.holds import changed, skipped, unchanged
 from tasks.shell import change, sh
 from tests.support.scripted import Scripted, said
+
+
+class Connected:
+    """Stands for Nornir's plugin: a connection that is open."""
+
+    def __init__(self, connection):
+        self.connection = connection
+
+    def close(self): ...
 
 
 def by_role(task: Task, *, what: str) -> Result:
@@ -45,6 +55,21 @@ def test_a_node_that_failed_before_is_sent_to_again(cloud):
     with Dispatcher(cloud) as dispatcher:
         dispatcher.send(by_role, [node], {node.name: {"what": "raise"}})
         assert dispatcher.send(by_role, [node], {node.name: {"what": "change"}})[node.name].state == "changed"
+
+
+def test_a_step_on_one_node_can_ask_another(cloud):
+    """Nornir's filter leaves the step only its own nodes; the old dashboard, or a replica's master, is another."""
+    one, other = cloud.nodes[0], cloud.nodes[-1]
+    asked = Scripted({"hostname": other.name})
+
+    def asking(task: Task) -> Result:
+        found = peers.host_of(task, other.name)
+        found.connections["cellstep_ssh"] = Connected(asked)
+        assert peers.host_of(task, one.name) is task.host
+        return unchanged(task, peers.connection(task, other.name).run("hostname").stdout)
+
+    with Dispatcher(cloud) as dispatcher:
+        assert dispatcher.send(asking, [one], {one.name: {}})[one.name].detail == other.name
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from cellstep.stages.copies import Copies
 from cellstep.stages.images import POLICY, ImagesSite
 from cellstep.wayback import synced
 from plugins.connections.mysql import Mysql
-from tasks import checkout, databases, evidence, policies
+from tasks import checkout, databases, evidence, peers, policies
 from tasks.checkout import Shown
 from tasks.errors import Refused
 from tasks.evidence import Evidence
@@ -100,7 +100,7 @@ class Place:
         arguments = self.site.images_through(command.partition(" ")[0])(self.context, self.context.nodes[0])
         assert arguments["place"] == (TOP, "glance")
         task = self.task((f". /root/openrc-user && {command}", listed))
-        task.host.data[databases.PEERS] = {TOP: task.host}
+        task.host.data[peers.PEERS] = {TOP: task.host}
         try:
             return checkout.images_shown(task, **arguments).result
         finally:

@@ -13,7 +13,7 @@ from nornir.core.inventory import Defaults, Inventory
 from nornir.core.processor import Processors
 from nornir.core.task import Task
 
-from tasks.databases import PEERS
+from tasks.peers import PEERS
 from tests.support.scripted import Bash, _Host
 
 USER, PASSWORD = "admin", "kept \\ secret\" 'with $signs' ü"

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from tasks import customisations
 from tasks.customisations import Wish
 from tasks.errors import Refused
+from tasks.peers import PEERS
 from tests.support.scripted import Bash, _Host, task_on, told
 
 PACKAGE = "lab-dashboard"
@@ -62,7 +63,7 @@ class Machines:
     def task(self, *, dry_run: bool = False):
         task = task_on(self.nodes["new"], dry_run=dry_run)
         given = {"cellstep_ssh": self.nodes["old"], "cellstep_mysql": None}
-        task.nornir.inventory.hosts["old"] = _Host(name="old", hostname="old", data={"given": given})
+        task.host.data[PEERS] = {"old": _Host(name="old", hostname="old", data={"given": given})}
         return task
 
     def save(self, *wishes):

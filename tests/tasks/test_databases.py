@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from tasks import databases, jobs, shell
+from tasks import databases, jobs, peers, shell
 from tasks.binding import Binding, bind
 from tasks.errors import Refused
 from tasks.rehearsal import Stop
@@ -41,7 +41,7 @@ def test_a_schema_at_its_head_is_left_alone():
 def test_where_no_command_tells_the_version_the_database_on_another_node_does(rows, came):
     other = task_on(Scripted({}), database=Database(*([{"version": version}] for version in rows))).host
     task = task_on(Scripted({"cinder-manage db sync": ""}))
-    task.host.data[databases.PEERS] = {"top-infra01": other}
+    task.host.data[peers.PEERS] = {"top-infra01": other}
     arguments = {"command": "cinder-manage db sync", "version": "", "start": (9,), "head": 20}
     told_by = ("top-infra01", "cinder", "cinder")
     assert told(databases.sync(task, **arguments, told_by=told_by)).startswith(came)

@@ -8,6 +8,7 @@ import pytest
 from plugins.connections.mysql import Mysql
 from tasks import backup, manifest, replicas
 from tasks.errors import Refused
+from tasks.peers import PEERS
 from tasks.replicas import Replica
 from tests.support import mariadb
 from tests.support.dumping import CLOUD, Node
@@ -101,7 +102,7 @@ def pair(node, replicating, tmp_path):
 
     def task(**more):
         made = task_on(found, database=found.mysql, **more)
-        made.nornir.inventory.hosts["top-db01"] = task_on(node, database=node.mysql).host
+        made.host.data[PEERS] = {"top-db01": task_on(node, database=node.mysql).host}
         return made
 
     found.task = task
@@ -125,11 +126,10 @@ def test_a_dump_is_taken_from_a_replica(node, pair):
 
 def test_a_server_that_is_no_replica_of_the_one_that_is_meant_gives_no_dump(node, pair):
     alone = node.task()
-    alone.nornir.inventory.hosts["c01-n01"] = alone.host
     with pytest.raises(Refused, match="c01-n01 does not stand for c01-n01: it is no replica"):
         node.back_up(task=alone, replica=Replica("c01-n01", 60))
     task = pair.task()
-    task.nornir.inventory.hosts["top-db01"] = task.host
+    task.host.data[PEERS] = {"top-db01": task.host}
     with pytest.raises(
         Refused, match=rf"it is a replica of 127.0.0.1:{node.server.port}, not of .*:{pair.server.port} in"
     ):
