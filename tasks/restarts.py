@@ -19,6 +19,7 @@ PATH = "/etc/cron.d/cellstep-dashboard"
 FIRST_LINE = "# Placed by cellstep: restarts the dashboard's web server, and removes itself"
 SESSIONS = {"django.contrib.sessions.backends.cache", "django.contrib.sessions.backends.cached_db"}
 DAY_S = 86_400
+_PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 def text(*, until: int, every_min: int, command: str) -> str:
@@ -26,7 +27,8 @@ def text(*, until: int, every_min: int, command: str) -> str:
     # A percent sign ends a command of cron.
     line = f'if [ "$(date +\\%s)" -lt {until} ]; then {command.replace("%", chr(92) + "%")}; else rm -f {PATH}; fi'
     day = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(until))
-    return f"{FIRST_LINE} after {day} ({until}).\n*/{every_min} * * * * root {line} > /dev/null 2>&1\n"
+    # cron's own PATH has no sbin, where `service` is.
+    return f"{FIRST_LINE} after {day} ({until}).\n{_PATH}\n*/{every_min} * * * * root {line} > /dev/null 2>&1\n"
 
 
 def until_of(said: str) -> int | None:

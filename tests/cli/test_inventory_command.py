@@ -48,7 +48,7 @@ def test_json_is_for_machines(call):
     assert [cell["name"] for cell in shown["cells"]] == ["top", "cell01", "cell02"]
     assert shown["cells"][1]["roles"]["compute"] == {"count": 2, "nodes": "c01-n[01-02]"}
     assert shown["groups"]["budapest"] == "c02-ctl01,c02-n[01-02]"
-    assert shown["hosts"][5] == {
+    assert shown["hosts"][7] == {
         "name": "c01-n01",
         "cell": "cell01",
         "tier": "compute",
@@ -69,7 +69,7 @@ def test_the_cloud_is_named_by_option_environment_or_current_folder(call, tmp_pa
     assert "ok, 25 nodes in 3 cells, release grizzly-havana" in call("config", "check")
     assert "ok, 25 nodes" in call("config", "check", "--cloud", str(tmp_path / "cloud.yaml"))
     monkeypatch.setenv("CELLSTEP_CLOUD", str(SHIPPED / "lab"))
-    assert "ok, 10 nodes" in call("config", "check")
+    assert "ok, 12 nodes" in call("config", "check")
 
 
 def test_check_lists_the_faults(call, tmp_path):

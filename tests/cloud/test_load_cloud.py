@@ -23,6 +23,8 @@ def test_the_lab_that_ships():
     assert cloud.cells == ("cell01", "cell02")
     assert [(node.name, node.tier) for node in cloud.nodes] == [
         ("cli01", "client"),
+        ("dash01", "dashboard"),
+        ("dash02", "dashboard"),
         ("top-api01", "top"),
         ("top-api02", "top"),
         ("top-infra01", None),

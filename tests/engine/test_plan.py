@@ -10,23 +10,21 @@ from cellstep.stages import STAGES, runbook_of
 from tests.engine.conftest import ROOT
 
 GOLDEN = ROOT / "tests" / "golden"
-ON_THE_LAB = [stage for stage in STAGES if stage != "horizon"]
-"""The lab has no dashboards; the plan of that stage is in test_horizon.py."""
 
 
-@pytest.mark.parametrize("stage", ON_THE_LAB)
+@pytest.mark.parametrize("stage", STAGES)
 def test_the_plan_is_the_golden_text(cloud, stage):
     """A changed step shows here: read it beside the procedure, then write the file anew with `cellstep plan STAGE`."""
     golden = GOLDEN / f"plan-{stage}-lab.txt"
     assert as_text(cloud, runbook_of(stage, cloud), cloud.nodes) + "\n" == golden.read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("stage", ON_THE_LAB)
+@pytest.mark.parametrize("stage", STAGES)
 def test_every_hold_is_lifted_on_every_node_that_it_was_placed_on(cloud, stage):
     held: dict[str, set[str]] = {}
     lifted: dict[str, set[str]] = {}
     for step in as_values(cloud, runbook_of(stage, cloud), cloud.nodes)["steps"]:
-        if step["kind"] in {"hold", "lift"}:
+        if step["kind"] in {"hold", "lift", "settle"}:
             (held if step["kind"] == "hold" else lifted).setdefault(step["hold"], set()).update(step["nodes"])
     assert held == {name: lifted[name] & nodes for name, nodes in held.items()}
 

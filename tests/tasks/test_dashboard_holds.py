@@ -102,7 +102,8 @@ def wish(tmp_path, monkeypatch, memcached):
 
 def cron_runs(tmp_path, until=None):
     """Do what cron does with the file's line, with the clock past its end if wanted."""
-    line = (tmp_path / "cellstep-dashboard").read_text().splitlines()[1]
+    path, line = (tmp_path / "cellstep-dashboard").read_text().splitlines()[1:]
+    assert "/usr/sbin" in path.removeprefix("PATH=").split(":"), "cron's own PATH has it not, and `service` is there"
     assert line.startswith("*/30 * * * * root ")
     command = line.removeprefix("*/30 * * * * root ").replace("\\%", "%")
     if until is not None:
