@@ -118,8 +118,9 @@ def place(task: Task, *, prior: Mapping[str, Any], every_min: int, days: int, co
         return skipped(task, f"restarts go on until {_day(old)}")
     until = old if old is not None else int(time.time()) + days * DAY_S
     if not task.is_dry_run():
-        # cron reads no file with a dot in its name: never a half of it.
-        script = f"set -e; umask 022; cat > {PATH}.new; mv {PATH}.new {PATH}"
+        # No cron reads a file whose name begins with a dot (EL's reads those with one inside): never a half of it.
+        folder, _, name = PATH.rpartition("/")
+        script = f"set -e; umask 022; cat > {folder}/.{name}.new; mv {folder}/.{name}.new {PATH}"
         body = text(until=until, every_min=every_min, command=command)
         change(task, script, what=f"writing {PATH}", stdin=body)
     return changed(task, f"restarts gracefully every {every_min} min until {_day(until)}")

@@ -8,7 +8,7 @@ from typing import Any
 
 from nornir.core.task import Result, Task
 
-from tasks.errors import Refused
+from tasks.errors import CommandFailed, Refused
 from tasks.holds import Hold, changed, skipped, unchanged
 from tasks.shell import change, sh
 
@@ -35,14 +35,25 @@ def read(task: Task, *, old: str, new: str, command: str, back: str, state: str)
 
 
 def place(task: Task, *, prior: Mapping[str, Any], old: str, new: str, command: str, back: str, state: str) -> Result:
-    """Bring users to the new machine.
+    """Bring users to the new machine; where that fails half-way, to the old one again, as nobody watches then.
 
     Raises:
-        CommandFailed: the site's command failed.
-        Refused: it ended well, and users come to the old machine still.
+        CommandFailed: the site's command failed, or `switch.state` did before anything was sent.
+        Refused: it failed; the message says whether users come to the old machine.
     """
-    del prior, back
-    return _bring(task, new, command, state, (old, new), "dashboard.switch.command")
+    machines = (old, new)
+    before = _serving(task, state, machines)
+    try:
+        return _bring(task, new, command, state, machines, "dashboard.switch.command")
+    except (CommandFailed, Refused) as error:
+        if prior["serving"] != old or before != old or task.is_dry_run():
+            raise
+        try:  # without asking first where they come to: half of the command may be done
+            change(task, back, what="dashboard.switch.back", timeout=TIMEOUT_S)
+            serving = _serving(task, state, machines)
+        except (CommandFailed, Refused) as worse:
+            raise Refused(f"{error}; and the way back failed: {worse}: see where users come to, by hand") from error
+        raise Refused(f"{error}; dashboard.switch.back was called: users come to {serving}") from error
 
 
 def lift(task: Task, *, prior: Mapping[str, Any], old: str, new: str, command: str, back: str, state: str) -> Result:

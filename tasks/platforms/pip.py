@@ -76,11 +76,27 @@ def _arguments(expected: Expected) -> str:
     return " ".join(map(shlex.quote, requirements(expected)))
 
 
+# A wheel, or a source: the version begins with a digit, and has no hyphen.
+_SAVED = re.compile(
+    r"^ *Saved (?:.*[/\\])?([^/\\]+?)-(\d[^-/\\]*?)(?:-[^/\\]+\.whl|\.tar\.(?:gz|bz2)|\.zip)\r?$", re.MULTILINE
+)
+
+
+def _resolve(expected: Expected) -> str:
+    # pip has --dry-run from 22.2 on, the last one for Python 2 is 20.3: that downloads all of it, for nothing.
+    words = _arguments(expected)
+    return (
+        f"{_PIP}if pip install --help | grep -e --dry-run > /dev/null; then pip install --dry-run {words} 2>&1; else"
+        f' folder=$(mktemp -d) && pip download -d "$folder" {words} 2>&1; status=$?;'
+        ' rm -rf -- "$folder"; exit $status; fi'
+    )
+
+
 def transaction(said: str) -> dict[str, str]:
-    """Package name to version of all that `pip install --dry-run` says it would install."""
+    """Package name to version of all that `pip install --dry-run` would install, or that `pip download` has saved."""
     lines = [line for line in said.splitlines() if line.startswith("Would install ")]
     pairs = (word.rpartition("-") for line in lines for word in line.removeprefix("Would install ").split())
-    return {normal(name): version for name, _, version in pairs}
+    return {normal(name): version for name, version in [*_SAVED.findall(said), *((n, v) for n, _, v in pairs)]}
 
 
 def _back(some: Expected, along: Expected, absent: Expected, new: Sequence[str]) -> str:
@@ -107,7 +123,7 @@ PIP = Packages(
     download=Download(
         script=lambda expected, _kernel: f"{_PIP}pip download -q -d {FOLDER} {_arguments(expected)} 2>&1",
     ),
-    resolve=lambda expected: f"{_PIP}pip install --dry-run {_arguments(expected)} 2>&1",
+    resolve=_resolve,
     transaction=transaction,
     back=Back(_back, download=lambda _, some: f"{_PIP}pip download -q -d {FOLDER} {_arguments(some)} 2>&1"),
 )

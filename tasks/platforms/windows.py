@@ -26,6 +26,7 @@ from tasks.platforms.model import (
 
 ROOT = r"C:\ProgramData\cellstep"
 PACKAGES = rf"{ROOT}\packages"
+_MSI_COMES = "cellstep-msi "
 MSI = "msi:"
 """What the name of a package of the Windows Installer begins with; the others are pip's."""
 
@@ -199,10 +200,33 @@ def _download(expected: Expected) -> str:
     mine, msi = _split(expected)
     script = f"[void](New-Item -ItemType Directory -Force -Path {quoted(PACKAGES)})\n"
     script += _pip(mine, f"download -q -d {quoted(PACKAGES)}") if mine else ""
-    for each in sorted(msi.items()):
-        file = quoted(msi_file(*each))
-        script += f"if (-not (Test-Path -LiteralPath {file})) {{ throw ('there is no '+{file}+': put it there') }}\n"
+    return script + "".join(_wanted(*each) for each in sorted(msi.items()))
+
+
+def _wanted(name: str, version: str) -> str:
+    file = quoted(msi_file(name, version))
+    return f"if (-not (Test-Path -LiteralPath {file})) {{ throw ('there is no '+{file}+': put it there') }}\n"
+
+
+def _resolve(expected: Expected) -> str:
+    mine, msi = _split(expected)
+    script = ""
+    if mine:  # pip has --dry-run from 22.2 on, the last one for Python 2 is 20.3: that downloads all of it, for nothing
+        folder = quoted(rf"{ROOT}\resolve")
+        script = f"""if ((& python -m pip install --help | Out-String).Contains('--dry-run')) {{
+{_pip(mine, "install --dry-run")}}} else {{
+try {{ {_pip(mine, f"download -d {folder}")}}} finally {{
+Remove-Item -Recurse -Force -ErrorAction SilentlyContinue -LiteralPath {folder} }} }}
+"""
+    for name, version in sorted(msi.items()):
+        script += _wanted(name, version) + quoted(f"{_MSI_COMES}{name}\t{version}") + "\n"
     return script
+
+
+def transaction(said: str) -> dict[str, str]:
+    """Package name to version of what `resolve` says would be installed; an MSI brings nothing but itself."""
+    rest = (line.removeprefix(_MSI_COMES) for line in said.splitlines() if line.startswith(_MSI_COMES))
+    return {**pip.transaction(said), **{MSI + name: version for name, _, version in (r.partition("\t") for r in rest)}}
 
 
 def _back(some: Expected, along: Expected, absent: Expected, new: Sequence[str]) -> str:
@@ -227,8 +251,6 @@ def matches(have: str, want: str) -> bool:
     """Whether an installed version is the expected one, by pip's rules; the Windows Installer's are numbers too."""
     return pip.matches(have, want)
 
-
-# ---- the system
 
 _OS = "(Get-CimInstance -ClassName Win32_OperatingSystem)"
 BOOT_ID = f"{_OS}.LastBootUpTime.ToUniversalTime().ToString('yyyy-MM-ddTHH:mm:ssZ')"
@@ -298,8 +320,6 @@ $manager=Get-ItemProperty -Path 'HKLM:\SYSTEM\CurrentControlSet\Control\Session 
 if ($manager.PendingFileRenameOperations) { 'files that are to be replaced' }
 """
 
-# ---- the guard
-
 _GUARD = r"""$cellstepRoot=%s; $cellstepToken=[long]%d
 function Deny($status, $words) { [Console]::Error.WriteLine("cellstep-guard: $words"); exit $status }
 function Lock($name, $seconds) {
@@ -357,6 +377,8 @@ WINDOWS = Platform(
         normal=normal,
         version=pip.upstream,
         update=lambda expected, _kernel: _install(expected),
+        resolve=_resolve,
+        transaction=transaction,
         reboot_due=REBOOT_DUE,
         doubt=f"{pip.DOUBT[:-1]}, is that the version in the MSI file?",
         download=Download(script=lambda expected, _kernel: _download(expected)),

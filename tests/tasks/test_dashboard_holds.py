@@ -49,10 +49,22 @@ def test_a_switch_that_does_nothing_or_fails_or_says_nonsense_is_told(node, comm
     prior = {"serving": "dash01"}
     with pytest.raises(Refused, match=r"dashboard\.switch\.command ended well, but users come to dash01"):
         switching.place(task_on(node), prior=prior, **{**commands, "command": "true"})
-    with pytest.raises(CommandFailed, match=r"dashboard\.switch\.command: exit status 3: no such host"):
+    with pytest.raises(Refused, match=r"dashboard\.switch\.command: exit status 3: no such host"):
         switching.place(task_on(node), prior=prior, **{**commands, "command": "echo no such host >&2; exit 3"})
     with pytest.raises(Refused, match="printed 'dash3', which is neither dash01 nor dash02"):
         switching.read(task_on(node), **{**commands, "state": "echo dash3"})
+
+
+def test_a_switch_that_fails_half_way_leaves_users_at_the_old_one(node, commands):
+    prior = {"serving": "dash01"}
+    half = {**commands, "command": f"{commands['command']}; echo no virtual host >&2; exit 3"}
+    with pytest.raises(Refused, match=r"no virtual host; dashboard\.switch\.back was called: users come to dash01"):
+        switching.place(task_on(node), prior=prior, **half)
+    assert switching.read(task_on(node), **commands).result == prior
+    with pytest.raises(
+        Refused, match=r"no virtual host; and the way back failed: .*: see where users come to, by hand"
+    ):
+        switching.place(task_on(node), prior=prior, **{**half, "back": "exit 4"})
 
 
 def test_a_dry_run_switches_nothing(node, commands):

@@ -257,3 +257,21 @@ def test_every_script_is_sound_powershell():
     ]
     wrong = [script for script in scripts if parser.parse(script.encode()).root_node.has_error]
     assert wrong == []
+
+
+def test_an_update_is_worked_out_beforehand():
+    listing = '[{"name":"python-novaclient","version":"2.13.0"}]\n[{"name":"msi:Cloud Init","version":"0.8"}]\n'
+    answer = "Would install python_novaclient-2.15.0 six-1.4.1\ncellstep-msi Cloud Init\t0.9\n"
+    wanted = {"python-novaclient": "1:2.15.0-1.el6", "msi:Cloud Init": "0.9"}
+    node = Scripted({"--dry-run": answer, "pip list": listing})
+    noted = packages.resolve(on(node), expected=wanted, owners=dict.fromkeys(wanted, "clients")).result
+    assert noted.data == {"python-novaclient": "clients", "six": "", "msi:Cloud Init": "clients"}
+    asked = node.sent[-1]
+    assert "'python-novaclient==2.15.0'" in asked
+    assert "there is no '+'C:\\ProgramData\\cellstep\\packages\\Cloud Init-0.9.msi'" in asked
+
+
+def test_what_an_old_pip_saved_is_what_would_come():
+    text = "  Saved c:\\r\\python_novaclient-2.15.0-py2.py3-none-any.whl\r\n  Saved c:\\r\\simplejson-3.3.tar.gz\n"
+    assert windows.transaction(text) == {"python-novaclient": "2.15.0", "simplejson": "3.3"}
+    assert windows.transaction("Saved ./python-cinderclient-1.0.6.zip\n") == {"python-cinderclient": "1.0.6"}
