@@ -22,6 +22,7 @@ from tasks import (
     downgrade,
     loadbalancer,
     packages,
+    policies,
     rabbitmq,
     restore,
     scheduling,
@@ -36,6 +37,7 @@ PROTECTING = frozenset(
     {
         *(databases.wait_for_tasks, rabbitmq.wait_until_empty, loadbalancer.still_fenced),
         *(backup.back_up, staging.prove, packages.update, databases.sync, scheduling.settle),
+        *(packages.install, policies.fix),
         *(going_back.wait_until_idle, going_back.wait_for_tasks, going_back.wait_until_empty),
         *(restore.check, downgrade.to_before, restore.restore),
     }

@@ -17,13 +17,17 @@ from cellstep.engine.store import Store
 SIGNS = {"command": "\nguard", "job": "\nrun_job() {", "guest": "nova boot"}
 """What is in a command that changes a host, in one about a job (see tasks/shell.py, tasks/job.sh), in a guest's."""
 
+CALLS = ("begin_run", "begin_step", "end_step")
+"""The journal's calls that are counted."""
+
 
 @dataclass
 class Strike:
     """One process's fate; nothing by default.
 
     Attributes:
-        point: what is counted: `begin_step` or `end_step` (the journal's calls), `write` (its transactions), `command`
+        point: what is counted: `begin_run`, `begin_step` or `end_step` (the journal's calls), `write` (its
+            transactions), `command`
             (commands that change a host), `job` (those of them that start a job or attach to it), `guest`
             (those that create one), `seconds`.
         n: which of them; for `seconds`, how many.
@@ -45,7 +49,7 @@ class Strike:
     def __post_init__(self) -> None:
         """Begin to count."""
         self.lose = {point: {int(n): after for n, after in of.items()} for point, of in self.lose.items()}
-        self.counts = {name: itertools.count(1) for name in ("begin_step", "end_step", "write", *SIGNS)}
+        self.counts = {name: itertools.count(1) for name in (*CALLS, "write", *SIGNS)}
         self.reached = dict.fromkeys(self.counts, 0)
         self._begun: list[str] = []
         self._mine = threading.local()
@@ -107,7 +111,7 @@ class Strike:
             state: the folder with the journal, which `fill` fills.
         """
         self.deeds["fill"] = lambda: fill(state)
-        for name in ("begin_step", "end_step"):
+        for name in CALLS:
             self._wrap_method(name)
         self._wrap_writes()
         if self.point == "seconds":

@@ -14,7 +14,8 @@ from cellstep.engine.steps import step as do
 from cellstep.errors import ConfigurationError
 from cellstep.stages import BACKOUTS, check_steps, runbook_of
 from cellstep.stages.copies import BACK_UP, GATE
-from cellstep.stages.site import _Fault, _Loom
+from cellstep.stages.site import PROTECTING, _Fault, _Loom
+from tests.engine.test_horizon import written
 from tests.engine.test_plan import ON_THE_LAB
 from tests.support import clouds
 
@@ -296,6 +297,38 @@ def test_no_step_but_a_plain_one_can_be_left_out(cloud, stage):
         if step.kind != "do":
             with pytest.raises(_Fault, match="it cannot be left out"):
                 _Loom(cloud, book).take(StepConfig(stage=stage, leave_out=step.title, reason="hurry"))
+
+
+# What a site may do in another way, or not at all: what is lost with it is time, or a test that a gate makes, too.
+A_SITE_CAN_DO_WITHOUT = {
+    *("packages.clean", "packages.download", "downgrade.download", "tokens.purge_all", "quota.repair_if_asked"),
+    *("puppet.promote", "puppet.receive_repository", "backout.move_back", "backout.lose_repository"),
+    *("reboot.for_new_kernel", "downgrade.kernel_to_before", "customisations.reapply", "webserver.refresh"),
+    *("checkout.cells_answer", "checkout.guest_in_each_cell", "checkout.site_command", "backout.cells_answer"),
+    *("clients.call",),
+}
+
+
+def name_of(does: Any) -> str:
+    return f"{does.__module__.rpartition('.')[2]}.{does.__name__}"
+
+
+def test_every_plain_step_keeps_data_safe_or_is_one_that_a_site_can_do_without(cloud, tmp_path):
+    """A new task is in one of the two: somebody has thought about it."""
+    books = [runbook_of(stage, cloud) for stage in (*ON_THE_LAB, *BACKOUTS)]
+    books.append(runbook_of("horizon", written(tmp_path / "with a dashboard")))
+    plain = {step.does for book in books for step in book.steps if step.kind == "do"}
+    assert {name_of(does) for does in plain - PROTECTING} == A_SITE_CAN_DO_WITHOUT
+    assert {name_of(does) for does in PROTECTING - plain} == set()
+
+
+def test_the_rules_of_policies_are_added_whatever_a_site_thinks(cloud):
+    book = runbook_of("glance", cloud)
+    entry = StepConfig(
+        stage="glance", leave_out="Add the rules that policies lack, with a backup and a diff", reason="x"
+    )
+    with pytest.raises(_Fault, match="keeps data safe, or what is needed to go back: it cannot be left out"):
+        _Loom(cloud, book).take(entry)
 
 
 def test_the_way_back_lifts_the_sites_holds_before_users_are_let_in(write):

@@ -29,17 +29,19 @@ class Controller:
         lab: whose cloud it works on.
         arguments: of the command.
         doomed: title of a step with holds, after whose journal entry it is killed; "" for none.
+        struck: a `tests.chaos.strikes.Strike` as JSON; "" for none.
     """
 
-    def __init__(self, lab: TestLab, *arguments: str, doomed: str = "") -> None:
+    def __init__(self, lab: TestLab, *arguments: str, doomed: str = "", struck: str = "") -> None:
         self.lab, self.arguments = lab, arguments
         folder = LabFolder(lab.name).path / "controllers"
         folder.mkdir(exist_ok=True)
         self.output = folder / f"{len(list(folder.iterdir())) + 1:02}.out"
         command = [*CELLSTEP, *arguments]
-        if doomed:
+        if doomed or struck:
             inside = ["ip", "netns", "exec", lab.spec.namespace, sys.executable]
-            command = [*inside, "-m", "tests.support.doomed", doomed, *arguments]
+            module = "tests.support.doomed" if doomed else "tests.chaos.struck"
+            command = [*inside, "-m", module, doomed or struck, *arguments]
         with self.output.open("wb") as out:
             self._process = subprocess.Popen(
                 command,
@@ -51,6 +53,7 @@ class Controller:
                     "CELLSTEP_CLOUD": str(lab.cloud),
                     "CELLSTEP_TRACEBACK": "1",  # of a fault of cellstep itself
                     "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
+                    "PYTHONPATH": os.environ.get("PYTHONPATH", ""),  # the tree that is tried
                 },
             )
 
@@ -169,11 +172,11 @@ class Books:
         at = f"step {steps[-1]['number']}, “{steps[-1]['title']}” ({steps[-1]['state']})" if steps else "before step 1"
         return f"{at}, unknown: {', '.join(unknown) or 'none'}"
 
-    def check(self, *, missed: tuple[str, ...] = ()) -> None:
-        """The newest run is complete; each step has exactly its nodes, each with an end; nothing is held."""
+    def check(self, *, missed: tuple[str, ...] = (), stage: str | None = None) -> None:
+        """The newest run (of a stage) is complete; each step has exactly its nodes, each with an end; none is held."""
         cloud = load_cloud(self.lab.cloud)
         with self.open() as journal:
-            run = journal.last_run()
+            run = journal.last_run(stage)
             assert run is not None
             assert run.state == "complete", f"{run.state}: {run.message}"
             rows = journal.hosts(run.id)

@@ -32,7 +32,7 @@ def lines(path: str) -> list[str]:
 
 def services() -> dict[str, str]:
     """`running on`: what runs now, and what is started at boot (as the lab's chkconfig has it)."""
-    units = sorted(Path("/usr/lib/systemd/system").glob("openstack-nova-*.service"))
+    units = sorted(Path("/usr/lib/systemd/system").glob("openstack-*.service"))
     names = [unit.stem for unit in units] + list(SERVICES)
     found = {}
     for line in said("systemctl", "show", "--property=ActiveState", "--value", *(f"{name}.service" for name in names)):
