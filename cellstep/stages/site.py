@@ -49,6 +49,7 @@ KINDS = {
     "save": "saves what a gate compares with afterwards: it cannot be {}",
     "hold": "places the hold {hold}, which protects the cloud while it is upgraded: it cannot be {}",
     "lift": "lifts the hold {hold}: it cannot be {}, or the cloud would not be put back as it was",
+    "settle": "ends the hold {hold}, whose change stays: it cannot be {}, or it would be held for ever",
 }
 
 

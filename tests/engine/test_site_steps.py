@@ -12,11 +12,9 @@ from cellstep.engine.plan import as_kept, as_text, as_values, difference
 from cellstep.engine.steps import Nodes, Runbook, Step
 from cellstep.engine.steps import step as do
 from cellstep.errors import ConfigurationError
-from cellstep.stages import BACKOUTS, check_steps, runbook_of
+from cellstep.stages import BACKOUTS, STAGES, check_steps, runbook_of
 from cellstep.stages.copies import BACK_UP, GATE
 from cellstep.stages.site import PROTECTING, _Fault, _Loom
-from tests.engine.test_horizon import written
-from tests.engine.test_plan import ON_THE_LAB
 from tests.support import clouds
 
 SYNC, CLEAN = "Update the top DB", "Run “yum clean all” on all the nodes"
@@ -290,7 +288,7 @@ def test_all_faults_come_at_once_also_those_of_another_stage(write):
     assert found[1].endswith(": “t” is a step of the site's own; take its entry away instead")
 
 
-@pytest.mark.parametrize("stage", [*ON_THE_LAB, *BACKOUTS])
+@pytest.mark.parametrize("stage", [*STAGES, *BACKOUTS])
 def test_no_step_but_a_plain_one_can_be_left_out(cloud, stage):
     book = runbook_of(stage, cloud)
     for step in book.steps:
@@ -313,10 +311,9 @@ def name_of(does: Any) -> str:
     return f"{does.__module__.rpartition('.')[2]}.{does.__name__}"
 
 
-def test_every_plain_step_keeps_data_safe_or_is_one_that_a_site_can_do_without(cloud, tmp_path):
+def test_every_plain_step_keeps_data_safe_or_is_one_that_a_site_can_do_without(cloud):
     """A new task is in one of the two: somebody has thought about it."""
-    books = [runbook_of(stage, cloud) for stage in (*ON_THE_LAB, *BACKOUTS)]
-    books.append(runbook_of("horizon", written(tmp_path / "with a dashboard")))
+    books = [runbook_of(stage, cloud) for stage in (*STAGES, *BACKOUTS)]
     plain = {step.does for book in books for step in book.steps if step.kind == "do"}
     assert {name_of(does) for does in plain - PROTECTING} == A_SITE_CAN_DO_WITHOUT
     assert {name_of(does) for does in PROTECTING - plain} == set()
