@@ -19,6 +19,7 @@ from cellstep.engine.journal import UNFINISHED, Journal, RunRecord
 from cellstep.engine.steps import Runbook
 from cellstep.errors import UsageError
 from cellstep.stages import STAGES, runbook_of
+from cellstep.stages.copies import RESTORE
 from cellstep.verification import component_of
 from cellstep.wayback import changes_schema
 
@@ -115,9 +116,15 @@ def _part(cloud: Cloud, journal: Journal, nodes: Sequence[Node], runbook: Runboo
 
 
 def _done(cloud: Cloud, journal: Journal, stage: str) -> RunRecord | None:
-    """The newest run of a stage for the whole cloud, where it is complete, and of this release."""
+    """The newest run of a stage for the whole cloud, where it is complete, of this release, and stands still.
+
+    A database of it that was restored since then is no longer of the new release.
+    """
     last = journal.last_run(stage, whole=True)
-    return last if last and last.state == "complete" and last.release == cloud.release.name else None
+    if last is None or last.state != "complete" or last.release != cloud.release.name:
+        return None
+    restored = journal.records(RESTORE, component_of(stage)).values()
+    return None if any(record.at > (last.finished_at or "") for record in restored) else last
 
 
 # The plan

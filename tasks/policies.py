@@ -31,7 +31,8 @@ for file in {files}; do
 done
 """
 
-# Path, the SHA-256 that it was read with, the backup's suffix; the new text on standard input, as base64. Copies are
+# Path, the SHA-256 that it was read with and that of the new text, the backup's suffix; the new text on standard input,
+# as base64: where the connection breaks, standard input ends early, and half a text is none. Copies are
 # made with owner, mode, ACLs and SELinux context (`cp -a` of EL6 goes on where there is no SELinux), and written into.
 _WRITE = r"""
 set -e
@@ -47,6 +48,10 @@ if [ ! -e "$named{suffix}" ]; then
 fi
 cp -a -- "$file" "$file.cellstep-new"
 base64 -d > "$file.cellstep-new"
+if [ "$(sha256sum < "$file.cellstep-new")" != "{after}  -" ]; then
+  echo "the new text of $file did not come whole: nothing was written to it" >&2
+  exit 4
+fi
 mv -f -- "$file.cellstep-new" "$file"
 """
 
@@ -122,7 +127,8 @@ def fix(task: Task, *, policies: Sequence[Policy], run: str) -> Result:
         mine = [policy for policy in policies if policy.file == file]
         new = with_rules(raw, mine)
         if new != raw and not task.is_dry_run():
-            script = _WRITE.format(file=shlex.quote(file), digest=hashlib.sha256(raw).hexdigest(), suffix=suffix)
+            digest, after = (hashlib.sha256(text).hexdigest() for text in (raw, new))
+            script = _WRITE.format(file=shlex.quote(file), digest=digest, after=after, suffix=suffix)
             change(task, script, what=f"writing {file}", stdin=base64.b64encode(new).decode())
             if _texts(task, [file])[file] != new:
                 raise Refused(f"{file} is not what was written into it: what writes it, too?")

@@ -209,7 +209,8 @@ class Release(_Strict):
     ) -> Self:
         """The same release with what is a site's own.
 
-        On a tier that has lost all services of a component there are none of its packages either.
+        On a tier that has lost all services of a component there are none of its packages either; one that has got
+        some has those that are named as they are, and those that are named as no service, which all of them need.
 
         Args:
             packages: versions of packages, in place of the release's.
@@ -225,10 +226,13 @@ class Release(_Strict):
         def changed(component: Component) -> Component:
             own = tuple(map(service, component.services))
             had = {tier for fact in component.services for tier in fact.tiers}
-            gone = had - {tier for fact in own for tier in fact.tiers}
+            now = {tier for fact in own for tier in fact.tiers}
+            gone, come = had - now, sorted(now - had)
+            tiers_of = {fact.name: fact.tiers for fact in own}
 
             def package(name: str, fact: PackageFact) -> PackageFact:
                 tiers = tuple(tier for tier in fact.tiers if tier not in gone)
+                tiers += tuple(tier for tier in come if tier in tiers_of.get(name, come) and tier not in tiers)
                 return fact.model_copy(update={"evr": packages.get(name, fact.evr), "tiers": tiers})
 
             own_packages = {name: package(name, fact) for name, fact in component.packages.items()}

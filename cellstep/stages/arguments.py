@@ -1,12 +1,12 @@
 """What a cloud and its release give to the tasks: the arguments that runbooks hand over by name."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 from cellstep import kept
 from cellstep.baseline import Baseline, windows_of
 from cellstep.cloud.load import Cloud
-from cellstep.cloud.nodes import Node
+from cellstep.cloud.nodes import Node, Tier
 from cellstep.cloud.places import places
 from cellstep.cloud.select import select
 from cellstep.continuity import CHECKOUT_PREFIX, TABLES
@@ -23,6 +23,17 @@ MEASURED = "dashboard"
 """Of the journal's records: figures of a dashboard under load, `before` and `after`."""
 DARK = "dark"
 """Of the journal's records: what was seen of an API from outside."""
+
+TIERS = {
+    ("top",): "top API controllers",
+    ("cell",): "cell controllers",
+    ("compute",): "compute nodes",
+    ("top", "cell"): "controllers",
+    ("top", "compute"): "top API controllers and compute nodes",
+    ("cell", "compute"): "cell controllers and compute nodes",
+    ("top", "cell", "compute"): "controllers and compute nodes",
+}
+"""The operators' words for nodes of some tiers."""
 
 
 class Site:
@@ -98,6 +109,28 @@ class Site:
         schemas = {f"schema {fact.repository_id}": str(component.head(fact)) for fact in component.databases}
         rules = {f"policy {fact.file} {fact.rule}": fact.value for fact in component.policies}
         return {**{f"package {name}": evr for name, evr in sorted(packages.items())}, **schemas, **rules}
+
+    # Where
+
+    def _running(self, *tiers: str) -> Nodes:
+        """The nodes of these tiers on which a service of the component runs, as the release or `services` says."""
+        there = tuple(tier for tier in tiers if self.cloud.services_on(self.component, cast("Tier", tier)))
+        return Nodes(TIERS[there or tiers], lambda nodes: [node for node in nodes if node.tier in there])
+
+    @property
+    def controllers(self) -> Nodes:
+        """The controllers on which the component runs."""
+        return self._running("top", "cell")
+
+    @property
+    def computes(self) -> Nodes:
+        """The compute nodes on which it runs."""
+        return self._running("compute")
+
+    @property
+    def controllers_and_computes(self) -> Nodes:
+        """Both."""
+        return self._running("top", "cell", "compute")
 
     @property
     def with_databases(self) -> Nodes:
@@ -296,7 +329,8 @@ class Site:
     def samples_to_come(self, context: Context, _node: Node) -> Mapping[str, Any]:
         """The guests of each compute node that ran when the run began, and how long to wait for samples of them."""
         saved = kept.load(context.output, "instances") or []
-        present = {node.name.partition(".")[0]: node.name for node in context.present() if node.tier == "compute"}
+        agents = [node for node in context.present() if node.tier == "compute" and self.cloud.runs("ceilometer", node)]
+        present = {node.name.partition(".")[0]: node.name for node in agents}
         guests: dict[str, list[str]] = {}
         for row in (row for each in saved for row in each["instances"]):
             host = present.get(str(row["host"] or "").partition(".")[0])

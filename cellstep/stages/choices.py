@@ -66,9 +66,6 @@ COMPUTE_QUEUES = _where("RabbitMQ on compute nodes", lambda n: n.tier == "comput
 CONTROLLERS_AND_DATABASES = _where(
     "controllers and database nodes", lambda node: node.tier in {"top", "cell"} or "database" in node.roles
 )
-TOP_CONTROLLERS_AND_COMPUTE_NODES = _where(
-    "top API controllers and compute nodes", lambda node: node.tier in {"top", "compute"}
-)
 COMPUTE_NODES_AND_DATABASES = _where(
     "compute and database nodes", lambda node: node.tier == "compute" or "database" in node.roles
 )

@@ -115,22 +115,6 @@ def save_instances(context: Context, results: Mapping[str, Evidence]) -> list[Fi
     return _keep(context, "instances", rows, [row["host"] for row in rows])
 
 
-def samples_arrive(context: Context, results: Mapping[str, Mapping[str, Sequence[str]]]) -> list[Finding]:
-    """Of every cell with running guests samples must have come; a node without any is reported."""
-    found = []
-    cells = {node.name: node.cell for node in context.nodes}
-    for silent in results.values():
-        lacking: dict[str, list[str]] = {}
-        for host in silent["lacking"]:
-            lacking.setdefault(cells.get(host, ""), []).append(host)
-        whole = {cells.get(host, "") for host in silent["came"]}
-        for cell, hosts in lacking.items():
-            nowhere = bool(cell) and cell not in whole
-            words = f"{cell}: no sample came of any guest on {context.cloud.fold(hosts)}; see the agent's log there"
-            found.append(Finding(words + (", and the collector's" if nowhere else ""), blocking=nowhere))
-    return found
-
-
 def note_disabled(context: Context, results: Mapping[str, Mapping[str, bool]]) -> list[Finding]:
     """Keep how quarantined nodes' nova-compute stands, so that one that was disabled before is never enabled."""
     context.journal.note_disabled({host: was for hosts in results.values() for host, was in hosts.items()})

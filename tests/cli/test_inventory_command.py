@@ -39,7 +39,7 @@ def test_the_table_has_folded_names_and_counts_at_100_columns(call):
     assert max(map(len, lines)) <= 100
     assert any("geneva01" in line and "g01-ctl[01-02]" in line for line in lines)
     assert any("compute" in line and " 240 " in line and "p01-[001-240]" in line for line in lines)
-    assert "2,058 nodes in the top cell and 10 child cells, 2 data centres" in text
+    assert "2,059 nodes in the top cell and 10 child cells, 2 data centres" in text
     assert "2,000 compute" in text
 
 

@@ -4,8 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from cellstep import sequence
 from cellstep.cloud.load import load_cloud
 from cellstep.errors import ConfigurationError
+from cellstep.stages import runbook_of
 from tests.support import clouds
 
 SHIPPED = Path(__file__).parents[2] / "inventory"
@@ -52,6 +54,9 @@ def test_the_example_of_cerns_shape():
     assert len([node for node in cloud.nodes if node.tier == "compute"]) == 2000
     assert {node.data_centre for node in cloud.nodes} == {"geneva", "budapest"}
     assert cloud.release.packages_on("compute")["openstack-nova-compute"] == "2013.2.1-1.slc6"
+    for stage in sequence.stages(cloud):
+        steps = runbook_of(stage, cloud).steps
+        assert all(step.on.choose(cloud.nodes) or step.when_empty for step in steps), f"{stage} would stop there"
 
 
 def test_paths_are_relative_to_the_folder_and_tilde_expands(tmp_path, monkeypatch):

@@ -183,6 +183,15 @@ def test_a_stage_that_was_taken_back_or_given_up_is_to_be_done(place: Place, sta
     assert place.sent == ["nova"]
 
 
+def test_a_stage_whose_database_was_restored_since_is_to_be_done(place: Place):
+    place.journal.keep_record("restore", "cinder", "top-db01/cinder", {"state": "changed"}, "restore")
+    assert place.run() == 0
+    assert place.sent == IN_ORDER, "one that was restored before its run is done by it"
+    place.journal.keep_record("restore", "cinder", "top-db01/cinder", {"state": "changed"}, "restore")
+    assert place.run() == 0
+    assert place.sent == ["cinder"]
+
+
 def test_what_an_upgrade_to_another_release_did_is_not_done(place: Place):
     place.journal.end_run(place.journal.begin_run("glance", "havana-icehouse", "d", {}), "complete", 0)
     place.journal.end_run(place.journal.begin_run("cinder", "grizzly-havana", "d", {"limit": "top"}), "complete", 0)

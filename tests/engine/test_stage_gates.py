@@ -9,7 +9,7 @@ from cellstep import kept
 from cellstep.cloud.load import load_cloud
 from cellstep.engine.context import Context, Options
 from cellstep.engine.journal import Journal
-from cellstep.stages import gates
+from cellstep.stages import gates, metering
 from cellstep.stages.arguments import Site
 from tasks.evidence import Evidence
 from tasks.facts import Facts
@@ -44,12 +44,27 @@ def test_an_update_that_brings_another_components_package_is_stopped(context):
 
 
 def test_a_cell_without_any_sample_blocks_and_a_node_without_is_reported(context):
+    here = context("ceilometer")
+    kept.save(here.output, "instances", [{"host": "c01-ctl01", "instances": []}], ["c01-ctl01"])
     answer = {"came": ["c01-n01"], "lacking": ["c01-n02", "c02-n1", "c02-n2"]}
-    assert said(gates.samples_arrive(context("ceilometer"), {"top-infra01": answer})) == [
+    assert said(metering.samples_arrive(here, {"top-infra01": answer})) == [
         ("cell01: no sample came of any guest on c01-n02; see the agent's log there", False),
         ("cell02: no sample came of any guest on c02-n[1-2]; see the agent's log there, and the collector's", True),
     ]
-    assert gates.samples_arrive(context("ceilometer"), {"top-infra01": {"came": ["c01-n01"], "lacking": []}}) == []
+    assert metering.samples_arrive(here, {"top-infra01": {"came": ["c01-n01", "c02-n1"], "lacking": []}}) == []
+
+
+def test_samples_of_nobody_prove_nothing(context):
+    here, nothing = context("ceilometer"), {"top-infra01": {"came": [], "lacking": []}}
+    assert said(metering.samples_arrive(here, nothing)) == [
+        ("no list of guests was saved before: whether their samples come cannot be told", False)
+    ]
+    kept.save(here.output, "instances", [{"host": "c01-ctl01", "instances": []}], ["c01-ctl01"])
+    found = metering.samples_arrive(here, {"top-infra01": {"came": ["c01-n01"], "lacking": []}})
+    assert (said(found), noted(found)) == (
+        [],
+        ["cell02: no guest ran there when the run began: whether samples come cannot be told"],
+    )
 
 
 def test_samples_are_waited_for_of_guests_that_ran_and_of_nodes_that_are_there(context):

@@ -188,6 +188,14 @@ def test_a_full_disk_leaves_the_file_as_it_was(node, file):
     assert file.read_text() == GRIZZLY
 
 
+def test_a_connection_that_breaks_leaves_no_half_a_file(node, file):
+    """Standard input then ends early, and `base64 -d` is content with what it got."""
+    node.program("base64", 'case "$1" in -d) head -c 24 | /usr/bin/base64 -d;; *) exec /usr/bin/base64 "$@";; esac')
+    with pytest.raises(Exception, match="did not come whole: nothing was written"):
+        fix(node, file)
+    assert file.read_text() == GRIZZLY
+
+
 def test_a_dry_run_writes_nothing(node, file):
     said, data = fix(node, file, dry_run=True)
     assert said.startswith(f"changed: {file}: context_is_admin added")
