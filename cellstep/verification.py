@@ -24,7 +24,7 @@ NODE_TABLES = ("rpms", "services", "guests", "policies")
 TABLES_OF = {
     "glance": ("rpms", "services", "schemas", "images", "policies"),
     "horizon": ("rpms", "services"),
-    "cinder": ("rpms", "services", "schemas", "volumes"),
+    "cinder": ("rpms", "services", "schemas", "volumes", "guests"),
     "clients": ("rpms",),
     "nova": ("rpms", "services", "schemas", "volumes", "quotas", "guests"),
 }

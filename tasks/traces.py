@@ -43,10 +43,10 @@ def clock(task: Task) -> str:
 
 
 def volumes(task: Task, database: str) -> list[Row]:
-    """The volume list as Cinder's database has it: what `nova volume-list --all-tenants` shows, and the project."""
+    """The volume list as Cinder's database has it: what `nova volume-list --all-tenants` shows, project and device."""
     rows = mysql(task).query(
-        "SELECT id, display_name AS name, project_id, status, size AS size_gib, instance_uuid AS attached_to"
-        " FROM volumes WHERE deleted=0 ORDER BY id",
+        "SELECT id, display_name AS name, project_id, status, size AS size_gib, instance_uuid AS attached_to,"
+        " attach_status, mountpoint FROM volumes WHERE deleted=0 ORDER BY id",
         database=database,
     )
     return [{key: "" if value is None else value for key, value in row.items()} for row in rows]

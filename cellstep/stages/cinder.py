@@ -5,7 +5,7 @@ from cellstep.cloud.load import Cloud
 from cellstep.engine.steps import Runbook, gate, lift, save, step
 from cellstep.stages import gates
 from cellstep.stages.arguments import Site
-from cellstep.stages.choices import DATABASES, FIRST_TOP_CONTROLLER
+from cellstep.stages.choices import COMPUTE_NODES_AND_DATABASES, DATABASES, FIRST_TOP_CONTROLLER
 from cellstep.stages.copies import Copies
 from cellstep.stages.preparation import backed_up, compared, proven
 from cellstep.stages.rest import begin, end, quiet, reopen
@@ -23,6 +23,8 @@ def runbook(cloud: Cloud) -> Runbook:
     return Runbook("cinder", (
         save("Save a list of all volumes", ask, on=DATABASES, per_node=site.asking("volumes"),
              judge=gates.save_volumes, section="Before the dark time"),
+        save("Save a list of all guests", ask, on=COMPUTE_NODES_AND_DATABASES, per_node=site.asking("guests"),
+             judge=gates.save_guests),
         *begin(site, site.controllers),
         *quiet(site, "the daemons for cinder", site.controllers),
         gate("Check that nothing in the database stands against the schema change", hazards.look,
@@ -44,5 +46,7 @@ def runbook(cloud: Cloud) -> Runbook:
         gate("Check the new list of volumes to see it matches", ask, on=DATABASES, per_node=site.asking("volumes"),
              judge=gates.volumes_kept),
         *reopen(site, no_return=True),
+        gate("Check that all guests ran on, with their volumes in use", ask, on=COMPUTE_NODES_AND_DATABASES,
+             per_node=site.asking("guests"), judge=gates.guests_kept),
         *end(site, site.controllers),
-    ), may_miss=lambda _node: False, facts=site.facts)
+    ), may_miss=lambda node: node.tier == "compute", facts=site.facts)

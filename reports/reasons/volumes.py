@@ -55,14 +55,16 @@ class Volumes:
 
         Args:
             volume: its id.
-            differs: status, size_gib, attached_to, name, project_id: before and now, of those that differ.
+            differs: status, size_gib, attached_to, name, project_id, attach_status, mountpoint: before and now, of
+                those that differ.
         """
         row = self._rows.get(volume)
         touched = row["updated_at"] if row and row["updated_at"] >= row["since"] else ""
         attachment = self._attached(volume, row, *differs["attached_to"]) if "attached_to" in differs else None
         reasons: list[Reason | None] = []
         for what, (old, new) in differs.items():
-            if what == "attached_to":
+            if what in {"attached_to", "attach_status", "mountpoint"}:
+                # Another device or state of the attachment, of the same guest, is nobody's doing that a database tells.
                 reasons.append(attachment)
             elif what == "name":
                 reasons.append(Reason(USER, "rename", "", touched) if touched else None)

@@ -42,14 +42,19 @@ _COMPARED = {
     "attached_to": "attached to",
     "name": "name",
     "project_id": "project",
+    "attach_status": "attachment",
+    "mountpoint": "device",
 }
+_SINCE_LATELY = ("attach_status", "mountpoint")
+"""What lists that were kept by an earlier cellstep do not have: it is compared where both have it."""
 
 
 def table(before: pd.DataFrame, after: pd.DataFrame, traces: Traces | None = None) -> pd.DataFrame:
     """Compare two lists of volumes.
 
     Args:
-        before: id, name, project_id, status, size_gib, attached_to (an instance's uuid, or empty).
+        before: id, name, project_id, status, size_gib, attached_to (an instance's uuid, or empty), and where known
+            attach_status, mountpoint.
         after: the same.
         traces: what was done since; None where there is no list from before.
 
@@ -64,7 +69,8 @@ def table(before: pd.DataFrame, after: pd.DataFrame, traces: Traces | None = Non
     words = pd.Series("", index=rows.index, dtype="str")
     for column, word in _COMPARED.items():
         old, now = rows[f"{column}_b"].fillna(""), rows[f"{column}_a"].fillna("")
-        differs = (old != now) & ~lost & ~new
+        known = rows[f"{column}_b"].notna() & rows[f"{column}_a"].notna()
+        differs = (old != now) & known
         said = word + " " + old.where(old != "", "none") + " -> " + now.where(now != "", "none")
         words = words.where(~differs, words + np.where(words != "", "; ", "") + said)
     rows["explanation"] = words.mask(lost, "in the list before, not in the list now").mask(
@@ -85,11 +91,14 @@ def table(before: pd.DataFrame, after: pd.DataFrame, traces: Traces | None = Non
 def _explain(rows: pd.DataFrame, traces: Traces) -> None:
     """Say of each row that differs who made it so."""
     known = Volumes(traces)
+    unknown = {name for name in _SINCE_LATELY if rows[[f"{name}_b", f"{name}_a"]].isna().all().any()}
     reasons: dict[Any, tuple[Reason | None, str]] = {}
     for at, row in rows.loc[rows["status"].isin(_VERBS)].fillna("").iterrows():
         if row["status"] == "changed":
             both = {column: (row[f"{column}_b"], row[f"{column}_a"]) for column in _COMPARED}
-            reason = known.changed(row["id"], {column: pair for column, pair in both.items() if pair[0] != pair[1]})
+            absent = {column for column in _SINCE_LATELY if column in unknown}
+            differs = {column: pair for column, pair in both.items() if pair[0] != pair[1] and column not in absent}
+            reason = known.changed(row["id"], differs)
         else:
             reason = known.lost(row["id"]) if row["status"] == "lost" else known.new(row["id"])
         reasons[at] = reason, row["explanation"]
@@ -101,4 +110,7 @@ def _explain(rows: pd.DataFrame, traces: Traces) -> None:
 def _facts(volumes: pd.DataFrame) -> pd.DataFrame:
     facts = frames.take(volumes, ["id", "name", "project_id", "status", "size_gib", "attached_to"])
     facts["size_gib"] = frames.whole(facts["size_gib"]).astype("str").fillna("")
+    lately = volumes.reindex(columns=[*_SINCE_LATELY]).reset_index(drop=True)
+    for column in _SINCE_LATELY:
+        facts[column] = lately[column].astype("str")
     return facts.drop_duplicates("id", keep="last")

@@ -259,7 +259,7 @@ def test_a_lift_ends_each_hold_as_its_node_answers(rehearsal: Rehearsal, cloud):
 
     with pytest.raises(KeyboardInterrupt):
         rehearsal.go([lift("On", HELD, on=EVERYBODY)], script)
-    assert list(rehearsal.journal.open_holds("thing")) == [node.name for node in cloud.nodes[4:]]
+    assert set(rehearsal.journal.open_holds("thing")) == {node.name for node in cloud.nodes[4:]}
     again = rehearsal.go([lift("On", HELD, on=EVERYBODY)], lambda *_: CHANGED)
     assert again.error is None
     assert [host for _, host in again.dispatcher.sent] == [node.name for node in cloud.nodes[4:]]

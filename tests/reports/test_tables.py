@@ -681,3 +681,22 @@ def test_tokens_are_in_the_order_of_cells_and_only_ok_is_good():
     table = tokens.table(rows)
     assert table["issuer"].tolist() == ["t1", "t2", "b", "c"]
     assert findings("tokens", table)["status"].tolist() == ["silent", "error", "refused"]
+
+
+def test_a_volume_whose_device_or_attachment_is_another_has_changed():
+    before = Frame(
+        [{**volume("v", attached="g", status="in-use"), "attach_status": "attached", "mountpoint": "/dev/vdb"}]
+    )
+    after = Frame([{**volume("v", attached="g", status="in-use"), "attach_status": "detached", "mountpoint": ""}])
+    made = volumes.table(before, after, Traces())
+    assert made["status"].tolist() == ["changed"]
+    assert made["explanation"].tolist() == ["attachment attached -> detached; device /dev/vdb -> none"]
+    assert made["explained_by"].tolist() == ["unexplained"]
+
+
+def test_a_list_of_an_earlier_cellstep_is_compared_by_what_it_has():
+    after = Frame([{**volume("v"), "attach_status": "detached", "mountpoint": ""}])
+    assert volumes.table(Frame([volume("v")]), after, Traces())["status"].tolist() == ["same"]
+    assert volumes.table(Frame([volume("v", size=2)]), after, Traces())["explanation"].tolist() == [
+        "size in GiB 2 -> 1"
+    ]
