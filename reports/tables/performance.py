@@ -116,7 +116,15 @@ def _several(before: Mapping[str, Any] | None, after: Mapping[str, Any] | None) 
     status = "failing" if words else "not after" if not is_ else "not before" if not was else "ok"
     counts = [len(side["names"]) if side else None for side in (was, is_)]
     failed = [len(side["faults"]) if side else None for side in (was, is_)]
-    row = {"what": SEVERAL, "unit": "guests", "before": counts[0], "after": counts[1], "ratio": None}
+    row = {
+        "what": SEVERAL,
+        "unit": "guests",
+        "before": counts[0],
+        "after": counts[1],
+        "ratio": None,
+        "before_p95": None,
+        "after_p95": None,
+    }
     return [{**row, "before_failed": failed[0], "after_failed": failed[1], "status": status, "detail": detail}]
 
 
