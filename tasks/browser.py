@@ -56,28 +56,34 @@ def _look(base: str, username: str, password: str) -> list[str]:
     api: Any = importlib.import_module("playwright.sync_api")
     found: list[str] = []
     with api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program(), args=["--no-sandbox"])
+        try:
+            browser = playwright.chromium.launch(executable_path=program(), args=["--no-sandbox"])
+        except api.Error as error:
+            return [f"the browser {program()} does not start: {_first_line(error)}"]
         try:
             page = browser.new_page(ignore_https_errors=True)
             page.set_default_timeout(PATIENCE_MS)
-            page.on("pageerror", lambda error: found.append(f"a script fails: {str(error).splitlines()[0]}"))
+            page.on("pageerror", lambda error: found.append(f"a script fails: {_first_line(error)}"))
             page.on("response", lambda answer: _note(found, answer.status, answer.url))
             page.goto(base + LOG_IN)
             page.fill("input[name=username]", username)
             page.fill("input[name=password]", password)
-            page.press("input[name=password]", "Enter")
-            page.wait_for_load_state("networkidle")
+            with page.expect_navigation(wait_until="networkidle"):  # it may begin only after the key press returns
+                page.press("input[name=password]", "Enter")
             if LOG_IN in page.url:
                 return list(dict.fromkeys([*found, "the log-in does not leave the log-in page"]))
-            page.goto(base + GUESTS)
-            page.wait_for_load_state("networkidle")
+            page.goto(base + GUESTS, wait_until="networkidle")
             if not page.query_selector("[id^=instances__row__]"):
                 found.append("the list of guests has no guest in it")
         except api.Error as error:
-            found.append(str(error).splitlines()[0])
+            found.append(_first_line(error))
         finally:
             browser.close()
     return list(dict.fromkeys(found))  # a file that is missing is so on each page
+
+
+def _first_line(error: object) -> str:
+    return (str(error).splitlines() or ["no reason given"])[0]
 
 
 def _note(found: list[str], status: int, url: str) -> None:

@@ -25,6 +25,9 @@ ASK_EVERY_S = 1.0
 TRIES = 3
 RUNS, RESTS = "active", "shutoff"
 """A guest's status in the table of guests, in lower case."""
+_AFTER = {"start": RUNS, "stop": RESTS}
+KEPT = "/var/lib/cellstep/dashboard/guest"
+"""On the node while a test is under way: the guest's id and how it was, for the next try if this one is cut off."""
 
 # $dir has the cookies. Its last line: status, seconds, where it would send the browser, the token of the session.
 _CURL = """cd {folder} || exit 1
@@ -199,6 +202,8 @@ def test(
 ) -> Result:
     """Log in, list the guests, and stop and start one; it is in the end as it was.
 
+    After a failure, too, if the dashboard lets it; else the next try puts it back.
+
     Args:
         task: the Nornir task.
         base: the dashboard's address, as the node reaches it.
@@ -246,13 +251,58 @@ def _try(session: Session, username: str, password: str, guest: str, timeout_s: 
     now = _status(rows[uuid])
     if now not in {RUNS, RESTS}:
         raise _Failed(f"the guest {guest} is neither active nor shut off: {', '.join(rows[uuid])}")
-    acts = [("stop", RESTS), ("start", RUNS)]
-    for action, status in acts if now == RUNS else reversed(acts):
-        page = session.post(GUESTS, {"action": f"instances__{action}__{uuid}"})
-        if page.status not in {200, 302} or LOG_IN in page.goes_to:
-            raise _Failed(f"{action} {guest} was refused: {_answer(page)}")
-        yield action, f"{_until(session, uuid, guest, status, timeout_s):.0f} s"
+    was = _kept(session.task, uuid) or now
+    _keep(session.task, uuid, was)
+    try:
+        for action in _actions(now, was):
+            yield action, f"{_act(session, uuid, guest, action, timeout_s):.0f} s"
+    except _Failed as error:
+        raise _Failed(f"{error}; {_put_back(session, uuid, guest, was, timeout_s)}") from None
+    _forget(session.task)
     session.get(LOG_OUT)
+
+
+def _actions(now: str, was: str) -> list[str]:
+    """Both, in the order after which the guest is as it was."""
+    both = ["stop", "start"] if now == RUNS else ["start", "stop"]
+    return both if now == was else [*both, both[0]]
+
+
+def _act(session: Session, uuid: str, guest: str, action: str, timeout_s: float) -> float:
+    page = session.post(GUESTS, {"action": f"instances__{action}__{uuid}"})
+    if page.status not in {200, 302} or LOG_IN in page.goes_to:
+        raise _Failed(f"{action} {guest} was refused: {_answer(page)}")
+    return _until(session, uuid, guest, _AFTER[action], timeout_s)
+
+
+def _put_back(session: Session, uuid: str, guest: str, was: str, timeout_s: float) -> str:
+    """Try once to have the guest as it was; what came of it, in words."""
+    try:
+        page = session.get(GUESTS)
+        now = _status(guests_of(page.text).get(uuid, []))
+        if now == was:
+            return f"{guest} is {was}, as it was"  # and what is noted stays: what was asked for may come late
+        _act(session, uuid, guest, "start" if was == RUNS else "stop", timeout_s)
+    except _Failed:
+        return f"{guest} was {was} and may not be so now: the next try puts it back"
+    _forget(session.task)
+    return f"{guest} is {was}, as it was"
+
+
+def _kept(task: Task, uuid: str) -> str:
+    """How the guest was before a try that did not come to its end; "" where there was none."""
+    words = sh(task, f"cat {KEPT} 2> /dev/null", ok=None).stdout.split()
+    return words[1] if len(words) == 2 and words[0] == uuid and words[1] in {RUNS, RESTS} else ""
+
+
+def _keep(task: Task, uuid: str, was: str) -> None:
+    folder = shlex.quote(KEPT.rpartition("/")[0])
+    script = f"umask 077; mkdir -p {folder} && echo {shlex.quote(uuid)} {was} > {KEPT}"
+    change(task, script, what=f"writing {KEPT}")
+
+
+def _forget(task: Task) -> None:
+    change(task, f"rm -f -- {KEPT}", what=f"removing {KEPT}")
 
 
 def _status(words: list[str]) -> str:

@@ -1,4 +1,4 @@
-"""How fast the cloud answers and boots: the site's own commands, timed on a node, and several guests made at once.
+"""How fast the cloud answers and boots: the site's own commands, timed on a node, and guests made at once.
 
 Everything is timed on the node itself, so the operator's link does not count.
 """
@@ -10,11 +10,16 @@ from typing import Any
 
 from nornir.core.task import Result, Task
 
-from tasks.errors import CommandFailed, Refused
-from tasks.holds import Noted, changed, unchanged
+from tasks import guests as making
+from tasks.errors import Refused
+from tasks.guests import CALL_TIMEOUT_S, Commands, Several
+from tasks.holds import Noted, changed, skipped, unchanged
 from tasks.shell import change, sh
 
-CALL_TIMEOUT_S = 60
+AT_ONCE = 10
+"""Clients that run on the node at once: it is one that serves."""
+PREFIXES = ("cellstep-measure-", "cellstep-several-")
+"""How the names of the guests begin: those of single requests, and those of one for several."""
 
 # environment, command, times, seconds for each. A line a time: `seconds status`, and of the last failure what it said.
 _CALL = r"""
@@ -32,7 +37,7 @@ done
 [ -z "${last:-}" ] || echo "said $last"
 """
 
-# environment, seconds, then for each guest its name and the commands that create, show and delete it. All at once.
+# environment, seconds, then for each guest its name and the commands that create and show it, in a few rows at once.
 _GUESTS = r"""
 export LC_ALL=C
 %s
@@ -80,11 +85,13 @@ class Measured:
         calls: by name.
         guests: how long each guest took until it was ACTIVE; None where none was made.
         rate: guests a minute: all of them, from the first request until the last was ACTIVE; None where none was.
+        several: of guests that one request made: count, names, faults as words; None where none was.
     """
 
     calls: Mapping[str, Timed] = field(default_factory=dict)
     guests: Timed | None = None
     rate: float | None = None
+    several: Mapping[str, Any] | None = None
 
     def plain(self) -> dict[str, Any]:
         """As JSON values."""
@@ -94,9 +101,8 @@ class Measured:
     def of(cls, data: Mapping[str, Any]) -> "Measured":
         """From JSON values."""
         guests = data["guests"]
-        return cls(
-            {name: _timed(each) for name, each in data["calls"].items()}, guests and _timed(guests), data["rate"]
-        )
+        calls = {name: _timed(each) for name, each in data["calls"].items()}
+        return cls(calls, guests and _timed(guests), data["rate"], data.get("several"))
 
 
 def _timed(data: Mapping[str, Any]) -> Timed:
@@ -105,74 +111,92 @@ def _timed(data: Mapping[str, Any]) -> Timed:
 
 @dataclass(frozen=True)
 class Guests:
-    """Guests to make at once.
+    """Guests to make, `AT_ONCE` at a time, each by a request of its own.
 
     Attributes:
         names: theirs; no two alike.
-        create: for each the command that makes it; likewise `show` and `delete`.
+        create: for each the command that makes it; likewise `show`.
         timeout_s: until each must be ACTIVE.
     """
 
     names: Sequence[str]
     create: Sequence[str]
     show: Sequence[str]
-    delete: Sequence[str]
     timeout_s: float
 
 
 def measure(
-    task: Task, *, environment: str, calls: Mapping[str, str], repeat: int, guests: Guests | None = None
+    task: Task,
+    *,
+    commands: Commands,
+    calls: Mapping[str, str],
+    repeat: int,
+    guests: Guests | None = None,
+    several: Several | None = None,
 ) -> Result:
-    """Time the calls, one after the other, and the making of guests; the guests are deleted.
+    """Time the calls, one after the other, and the making of guests; these are deleted, and those of before, too.
 
     Args:
         task: the Nornir task.
-        environment: the file with the operator's credentials on the node, "" for none.
+        commands: the site's own, for what guests there are.
         calls: name to command.
         repeat: how often each.
         guests: which to make; None for none: then nothing is changed.
+        several: to be made by one request beside them; None for none.
 
     Returns:
         A `Noted` with a `Measured` as JSON values.
 
     Raises:
         CommandFailed: a guest could not be deleted; the message names it.
-        Refused: what the node printed is cut off.
+        Refused: what the node printed is cut off; a guest that was deleted is still there.
     """
-    source = f". {shlex.quote(environment)}" if environment else ""
     timed = {}
     for name, command in calls.items():
-        script = _CALL % (source, shlex.quote(command), repeat, CALL_TIMEOUT_S)
+        script = _CALL % (commands.source, shlex.quote(command), repeat, CALL_TIMEOUT_S)
         said = sh(task, script, what=f"timing {name}", timeout=repeat * (CALL_TIMEOUT_S + 1.0) + 30)
         timed[name] = parse_call(said.stdout, repeat)
     if guests is None or task.is_dry_run():
         return unchanged(task, Noted(f"{len(calls)} calls, {repeat} times each", Measured(timed).plain()))
-    made, rate = _make(task, source, guests)
+    left = _clear(task, commands)
+    made, rate = _make(task, commands, guests)
+    together = making.try_several(task, commands, several) if several else None
     words = f"{len(calls)} calls, {repeat} times each, and {len(guests.names)} guests"
-    return changed(task, Noted(words, Measured(timed, made, rate).plain()))
+    words += f"; {several.count} by one request" if several else ""
+    words += f"; {left}" if left else ""
+    return changed(task, Noted(words, Measured(timed, made, rate, together).plain()))
 
 
-def _make(task: Task, source: str, guests: Guests) -> tuple[Timed, float | None]:
-    each = zip(guests.names, guests.create, guests.show, strict=True)
-    lines = "\n".join(f"one {' '.join(map(shlex.quote, words))} &" for words in each)
-    script = _GUESTS % (source, int(guests.timeout_s), CALL_TIMEOUT_S, CALL_TIMEOUT_S, lines)
+def clean(task: Task, *, commands: Commands) -> Result:
+    """Delete guests that a measurement left which did not come to its end.
+
+    Raises:
+        CommandFailed: one could not be deleted; the message names it.
+        Refused: one that was deleted is still there.
+    """
+    left = _clear(task, commands)
+    return changed(task, left) if left else skipped(task, "no guest of a measurement is there")
+
+
+def _clear(task: Task, commands: Commands) -> str:
+    found = [guest for guest in making.listed(task, commands) if guest.name.startswith(PREFIXES)]
+    making.delete(task, commands, found)
+    names = ", ".join(guest.name for guest in found)
+    return f"deleted {len(found)} that an earlier measurement left: {names}" if found else ""
+
+
+def _make(task: Task, commands: Commands, guests: Guests) -> tuple[Timed, float | None]:
+    lines = [f"one {shlex.join(words)}" for words in zip(guests.names, guests.create, guests.show, strict=True)]
+    rows = "\n".join(f"{{ {'; '.join(lines[first::AT_ONCE])}; }} &" for first in range(min(AT_ONCE, len(lines))))
+    script = _GUESTS % (commands.source, int(guests.timeout_s), CALL_TIMEOUT_S, CALL_TIMEOUT_S, rows)
+    rounds = -(-len(lines) // AT_ONCE)
+    patience = rounds * (guests.timeout_s + 2 * CALL_TIMEOUT_S) + CALL_TIMEOUT_S
     try:
-        said = change(task, script, what="making guests", timeout=guests.timeout_s + 3 * CALL_TIMEOUT_S)
+        said = change(task, script, what="making guests", timeout=patience)
     finally:
-        _delete(task, source, guests)
+        names = set(guests.names)
+        making.delete(task, commands, [each for each in making.listed(task, commands) if each.name in names])
     return parse_guests(said.stdout, guests.names)
-
-
-def _delete(task: Task, source: str, guests: Guests) -> None:
-    left = []
-    for name, command in zip(guests.names, guests.delete, strict=True):
-        ended = change(task, f"{source}\n{command}", what=f"deleting {name}", timeout=CALL_TIMEOUT_S, ok=None)
-        said = (ended.stdout + ended.stderr).lower()
-        if ended.exit_status and "no server" not in said:  # one that was never made
-            left.append((name, ended))
-    if left:
-        names = ", ".join(name for name, _ in left)
-        raise CommandFailed(f"deleting {names}: delete them by hand", left[0][1])
 
 
 def parse_call(said: str, repeat: int) -> Timed:

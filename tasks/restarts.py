@@ -114,6 +114,10 @@ def place(task: Task, *, prior: Mapping[str, Any], every_min: int, days: int, co
     old = until_of(there)
     if there and old is None:
         raise Refused(f"{PATH} is there, and not ours: look at it, and take it away")
+    if old is not None and old <= time.time():
+        # Its end is over, and cron has not called it since: it does nothing but remove itself.
+        words = f"the restarts ended {_day(old)}; {PATH} removes itself when cron calls it"
+        return skipped(task, f"{words}: take it away to have others")
     if old is not None and there == text(until=old, every_min=every_min, command=command):
         return skipped(task, f"restarts go on until {_day(old)}")
     until = old if old is not None else int(time.time()) + days * DAY_S
@@ -144,6 +148,8 @@ def settle(task: Task, *, prior: Mapping[str, Any], every_min: int, days: int, c
     until = until_of(sh(task, f"cat {PATH} 2> /dev/null", ok=None).stdout)
     if until is None:
         return skipped(task, "not there")
+    if until <= time.time():
+        return unchanged(task, f"restarts ended {_day(until)}; {PATH} removes itself when cron calls it")
     return unchanged(task, f"restarts go on until {_day(until)}; {PATH} then removes itself")
 
 

@@ -15,7 +15,9 @@ STAMP = "/var/lib/cellstep/dashboard/served"
 UP = {"actual": "running", "boot": "on"}
 
 
-def refresh(task: Task, *, services: Sequence[str], packages: Sequence[str], paths: Sequence[str]) -> Result:
+def refresh(
+    task: Task, *, services: Sequence[str], packages: Sequence[str], paths: Sequence[str], in_use: bool = False
+) -> Result:
     """Start the services, or start them again where packages or files have changed since we last did.
 
     Args:
@@ -23,6 +25,7 @@ def refresh(task: Task, *, services: Sequence[str], packages: Sequence[str], pat
         services: the web server.
         packages: what it serves.
         paths: further files of it.
+        in_use: whether users come to it: then what runs is restarted gracefully, and no request is cut off.
 
     Raises:
         CommandFailed: the web server does not start.
@@ -39,14 +42,18 @@ def refresh(task: Task, *, services: Sequence[str], packages: Sequence[str], pat
         raise Refused(f"no service {', '.join(missing)} here: does a package bring it?")
     if fresh and all(now[name] == UP for name in services):
         return skipped(task, "serves what is installed already")
+    table = platform_of(task).services
+    gently = table.graceful if in_use and all(now.get(name) == UP for name in services) else None
+    words = f"restarted {', '.join(services)}" + (" gracefully: users come to it" if gently else "")
     if not task.is_dry_run():
-        table = platform_of(task).services
         # Stopping one that does not run may fail.
         restart = f"{{ {table.stop(services)}; }} || :\n{table.start(services, services)}"
+        if gently:
+            restart = gently(services)
         change(task, restart, what=f"restarting {', '.join(services)}", timeout=START_TIMEOUT_S)
         late = [name for name, is_ in states(task, services).items() if is_ != UP]
         if late:
             raise Refused(f"started, but not running: {', '.join(late)}; read its log on the node")
         stamp = f"umask 077; mkdir -p {shlex.quote(STAMP.rpartition('/')[0])} && echo {said[0]} > {STAMP}"
         change(task, stamp, what=f"writing {STAMP}")
-    return changed(task, f"restarted {', '.join(services)}")
+    return changed(task, words)

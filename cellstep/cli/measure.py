@@ -10,6 +10,7 @@ from rich.text import Text
 from cellstep import measuring, standing
 from cellstep.cli.options import CloudOption, JsonOption, OutputOption, reach_cloud
 from cellstep.cli.output import console, errors, print_json
+from cellstep.errors import UsageError
 
 COLOURS = {"ok": "green", "faster": "green", "slower": "red", "failing": "red"}
 
@@ -18,17 +19,33 @@ def measure(
     stage: Annotated[str, typer.Argument(help="The stage whose upgrade it is for.")],
     cloud: CloudOption = None,
     guests: Annotated[
-        int, typer.Option("--guests", min=0, max=100, metavar="N", help="Also make N guests at once, and delete them.")
+        int,
+        typer.Option("--guests", min=0, max=100, metavar="N", help="Also make N guests, ten at once, and delete them."),
     ] = 0,
+    clean: Annotated[
+        bool, typer.Option("--clean", help="Measure nothing: delete guests that a killed measurement left.")
+    ] = False,
     compare: Annotated[bool, typer.Option("--compare", help="Measure nothing now: compare what was measured.")] = False,
     output: OutputOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Time the calls of `measure.calls` and the making of guests; once before the stage's run and once after it.
 
-    After a run both are compared: exit code 3 where a call became slower than cloud.yaml allows, or fails.
+    After a run both are compared: exit code 3 where a call became slower than cloud.yaml allows, or fails, and where
+    guests that one request made have equal or invalid names.
     """
     reached = reach_cloud(cloud)
+    measuring.refuse_unknown(stage)
+    if clean and (compare or guests):
+        raise UsageError("--clean measures nothing and compares nothing: call it by itself")
+    if clean:
+        with errors.status("deleting ..."):
+            done = measuring.clean(reached, stage)
+        if as_json:
+            print_json({"done": done})
+        else:
+            console.print(Text(done), soft_wrap=True)
+        return
     if not compare:
         with errors.status("measuring ..."):
             done = measuring.take(reached, stage, guests=guests)
@@ -54,12 +71,12 @@ def _print(found: measuring.Compared) -> None:
     shown.add_column("", no_wrap=True)
     for row in found.table.to_dict("records"):
         status = str(row["status"])
-        failed = str(row["after_failed"]).replace("<NA>", "")
+        failed = str(row["after_failed"])
         shown.add_row(
             str(row["what"]),
             *(_number(row[name], str(row["unit"])) for name in ("before", "after")),
             _number(row["ratio"], "x"),
-            failed if failed != "0" else "",
+            failed if failed.isdigit() and failed != "0" else "",
             Text(status + (f": {row['detail']}" if row["detail"] else ""), style=COLOURS.get(status, "yellow")),
         )
     console.print(shown)

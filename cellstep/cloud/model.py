@@ -27,6 +27,7 @@ from cellstep.cloud.fields import admin_socket as _admin_socket
 from cellstep.cloud.fields import environment_name as _environment_name
 from cellstep.cloud.fields import placeholders as _placeholders
 from cellstep.cloud.fields import plain_address as _plain_address
+from cellstep.cloud.measure import MeasureConfig
 from cellstep.cloud.nodes import Tier
 from cellstep.cloud.steps import StepConfig
 from cellstep.releases.model import Evr
@@ -236,7 +237,7 @@ class CheckoutConfig(_Strict):
         default="nova show {name}", description="shows the guest {name}"
     )
     delete: Annotated[Line, _placeholders("name")] = Field(
-        default="nova delete {name}", description="deletes the guest {name}"
+        default="nova delete {name}", description="deletes the guest {name}, which may be its id"
     )
     services: Line = Field(default="nova service-list", description="lists the services of all cells through RabbitMQ")
     samples_s: Seconds = Field(
@@ -264,19 +265,6 @@ class KeystoneConfig(_Strict):
 
     purge_tokens: Flag = Field(
         default=False, description="delete expired tokens before the dumps, a few at a time, while keystone serves"
-    )
-
-
-class MeasureConfig(_Strict):
-    """What `cellstep measure` times before a stage and after it, with the environment of the check-out tests."""
-
-    on: Word | None = Field(default=None, description="the node to measure on; the first top controller if left out")
-    calls: dict[Word, Line] = Field(default_factory=dict, description="name to the command that is timed")
-    repeat: Annotated[int, Field(strict=True, ge=1, le=1000)] = Field(
-        default=20, description="how often each is called"
-    )
-    slower: Annotated[float, Field(strict=False, ge=1, le=100)] = Field(
-        default=1.5, description="so many times the median of before is slower"
     )
 
 

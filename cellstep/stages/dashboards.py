@@ -102,10 +102,15 @@ class Dashboard:
         """The same, and where it comes from."""
         return {"old": self.config.old, "packages": self.packages, "wishes": self._wishes}
 
-    def to_serve(self, _context: Context, _node: Node) -> Mapping[str, Any]:
-        """The web server, and what it serves."""
+    def to_serve(self, context: Context, _node: Node) -> Mapping[str, Any]:
+        """The web server, what it serves, and whether users are on it already."""
         paths = tuple(wish.path for wish in self._wishes if wish.how != "leave")
-        return {"services": self.site.services, "packages": self.packages, "paths": paths}
+        return {
+            "services": self.site.services,
+            "packages": self.packages,
+            "paths": paths,
+            "in_use": self._serving(context) == self.config.new,
+        }
 
     def _user(self) -> dict[str, Any]:
         return {"username": self.config.username, "password": self.cloud.dashboard_password}

@@ -50,6 +50,18 @@ FAULTS: dict[str, Fault] = {
         amount=Amount(12, 1, 1000, "requests"),
         lasting=True,
     ),
+    "equal-names": Fault(
+        "guests that its nova-api makes by one request have equal names",
+        services.equal_names,
+        services.own_names,
+        lasting=True,
+    ),
+    "invalid-names": Fault(
+        "guests that its nova-api makes by one request have names that no host may have",
+        services.invalid_names,
+        services.own_names,
+        lasting=True,
+    ),
     "power-cut": Fault("its cable is pulled, then its power: connections fall silent", power.cut, power.plug_in),
     "power-off": Fault("its power is gone: connections are reset", power.off, power.plug_in),
 }

@@ -8,6 +8,8 @@ _SYSTEMCTL = "/bin/systemctl"  # what both are links to
 _LOADED = "etc/lab/dashboard-fault"  # the dashboard's stand-in looks for it at every request
 _FROZEN = "etc/lab/frozen-heartbeat"  # the stand-ins look for it at every heartbeat
 
+_SEVERAL = "etc/lab/several-names"  # nova-api names several guests of one request by it
+
 
 def no_reboot(machine: Machine) -> None:
     """Replace `reboot` and `shutdown` by a program that does nothing, well."""
@@ -49,3 +51,24 @@ def fail_under_load(machine: Machine, requests: int) -> None:
 def bear_load(machine: Machine) -> None:
     """It answers all again."""
     (machine.root() / _LOADED).unlink(missing_ok=True)
+
+
+def equal_names(machine: Machine) -> None:
+    """Guests that its nova-api makes by one request have all the name that was asked for."""
+    _name_several(machine, "{name}")
+
+
+def invalid_names(machine: Machine) -> None:
+    """They have a template's rest in their names."""
+    _name_several(machine, "{name}-%(uuid)s")
+
+
+def _name_several(machine: Machine, template: str) -> None:
+    path = machine.root() / _SEVERAL
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(path, f"{template}\n")
+
+
+def own_names(machine: Machine) -> None:
+    """Each has a name of its own again."""
+    (machine.root() / _SEVERAL).unlink(missing_ok=True)

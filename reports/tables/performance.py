@@ -1,8 +1,9 @@
-"""How fast the cloud answers and boots, before an upgrade and after it: a row a call, and two for guests.
+"""How fast the cloud answers and boots, before an upgrade and after it: a row a call, and three for guests.
 
 Status: `ok`, `slower` (by more than the site allows), `failing` (calls fail that did not before, or more of them),
 `faster`, and `not before` or `not after` where only one side was measured. `before` and `after` are medians in
-milliseconds, of the rate guests a minute.
+milliseconds, of the rate guests a minute. The row of the guests that one request makes has how many were made, and how
+many faults there are: it is `failing` where they are too few, or not all of other, valid names, whatever was before.
 """
 
 from collections.abc import Mapping
@@ -20,6 +21,7 @@ COLUMNS = [
 STATUS = "status"
 GOOD = {"ok", "faster"}
 WARN = {"not before", "not after"}
+SEVERAL = "guests made by one request"
 GUESTS, RATE = "a guest until it is ACTIVE", "guests made at once"
 MUCH_FASTER = 0.8
 
@@ -28,7 +30,8 @@ def table(before: Mapping[str, Any] | None, after: Mapping[str, Any] | None, slo
     """Make the table.
 
     Args:
-        before: calls (name to seconds, failed, said), guests (the same, or None), rate (or None); None: not measured.
+        before: calls (name to seconds, failed, said), guests (the same, or None), rate (or None), several (count,
+            names, faults; or None); None: not measured.
         after: the same.
         slower: the ratio of the medians from which on a call is slower.
 
@@ -36,7 +39,7 @@ def table(before: Mapping[str, Any] | None, after: Mapping[str, Any] | None, slo
         COLUMNS; sorted as the calls were measured, then the guests.
     """
     rows = [_row(name, old, new, slower) for name, old, new in _pairs(before, after)]
-    rows += _rate(before, after, slower)
+    rows += _rate(before, after, slower) + _several(before, after)
     made = frames.take(pd.DataFrame(rows), COLUMNS)
     made = frames.shaped(made, COLUMNS, numbers=["before_failed", "after_failed"])
     for name in ("before", "after", "ratio", "before_p95", "after_p95"):
@@ -101,6 +104,37 @@ def _rate(before: Mapping[str, Any] | None, after: Mapping[str, Any] | None, slo
     return [
         {"what": RATE, "unit": "a minute", "before": was, "after": is_, "ratio": ratio, "status": status, "detail": ""}
     ]
+
+
+def _several(before: Mapping[str, Any] | None, after: Mapping[str, Any] | None) -> list[dict[str, Any]]:
+    was, is_ = (side.get("several") if side else None for side in (before, after))
+    judged = is_ or was
+    if not judged:
+        return []
+    words = "; ".join(judged["faults"])
+    detail = f"{words} (before the upgrade)" if words and not is_ else words
+    status = "failing" if words else "not after" if not is_ else "not before" if not was else "ok"
+    counts = [len(side["names"]) if side else None for side in (was, is_)]
+    failed = [len(side["faults"]) if side else None for side in (was, is_)]
+    row = {
+        "what": SEVERAL,
+        "unit": "guests",
+        "before": counts[0],
+        "after": counts[1],
+        "ratio": None,
+        "before_p95": None,
+        "after_p95": None,
+    }
+    return [{**row, "before_failed": failed[0], "after_failed": failed[1], "status": status, "detail": detail}]
+
+
+def regressed(made: pd.DataFrame) -> pd.DataFrame:
+    """The rows of what is worse, or fails: not those of which only one side was measured.
+
+    Args:
+        made: by `table`.
+    """
+    return made.loc[~made[STATUS].isin(GOOD | WARN)]
 
 
 def _milliseconds(side: Mapping[str, Any] | None) -> tuple[float, float] | None:

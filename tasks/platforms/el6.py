@@ -39,6 +39,7 @@ EL6 = Platform(
         parse=parse_states,
         stop=lambda names: " && ".join(f"chkconfig {name} off && service {name} stop" for name in names),
         start=_start,
+        graceful=lambda names: " && ".join(f"service {name} graceful" for name in names),
     ),
     packages=rpm.by("yum", mend="package-cleanup", kernel="kernel"),
     system=posix.LINUX,

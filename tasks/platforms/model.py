@@ -45,12 +45,15 @@ class Services:
         parse: what it printed.
         stop: the script that stops them and takes them out of the boot sequence.
         start: the script that puts the first into the boot sequence and starts the second.
+        graceful: the script that has a web server take up what is new and end the requests it has; None where it has
+            no such thing.
     """
 
     states: Callable[[Sequence[str]], str]
     parse: Callable[[str], States]
     stop: Callable[[Sequence[str]], str]
     start: Callable[[Sequence[str], Sequence[str]], str]
+    graceful: Callable[[Sequence[str]], str] | None = None
 
 
 @dataclass(frozen=True)

@@ -44,4 +44,5 @@ SYSTEMD = Services(
     parse=parse_states,
     stop=lambda names: f"systemctl --quiet disable -- {_units(names)} && systemctl stop -- {_units(names)}",
     start=_start,
+    graceful=lambda names: f"systemctl reload -- {_units(names)}",
 )

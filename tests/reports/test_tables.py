@@ -668,6 +668,19 @@ def test_a_call_is_slower_by_its_median_and_one_that_fails_says_why():
     assert failing[["status", "detail"]].values.tolist() == [["failing", "boom"]]
 
 
+def test_names_of_several_guests_that_are_wrong_fail_whatever_was_before():
+    def side(*faults):
+        return {**measured(), "several": {"count": 2, "names": ["a", "b"], "faults": list(faults)}}
+
+    assert performance.table(side(), side(), 1.5)["status"].tolist() == ["ok"]
+    wrong = performance.table(side(), side("2 guests have the same name a"), 1.5)
+    assert wrong[["status", "detail"]].values.tolist() == [["failing", "2 guests have the same name a"]]
+    assert performance.table(side("x"), side("x"), 1.5)["status"].tolist() == ["failing"]
+    alone = performance.table(side("x"), None, 1.5)
+    assert alone[["status", "detail"]].values.tolist() == [["failing", "x (before the upgrade)"]]
+    assert performance.regressed(performance.table(side(), None, 1.5)).empty
+
+
 # Tokens
 
 

@@ -24,7 +24,8 @@ def site():
 
 
 @pytest.fixture
-def node(tmp_path):
+def node(tmp_path, monkeypatch):
+    monkeypatch.setattr(dashboard, "KEPT", str(tmp_path / "kept" / "guest"))
     return Bash(tmp_path / "bin", longest=60)
 
 
@@ -47,6 +48,20 @@ def test_a_guest_that_was_shut_off_is_so_in_the_end(node, site):
     tried_on(node, site)
     assert site.guests.acts == [("id-probe", "start"), ("id-probe", "stop")]
     assert site.guests.status["probe"] == "SHUTOFF"
+
+
+@pytest.mark.parametrize("status", ["ACTIVE", "SHUTOFF"])
+def test_a_guest_whose_second_action_failed_ends_as_it_was_after_a_second_try(node, site, status, monkeypatch):
+    site.guests.status["probe"] = status
+    act, first = site.guests.act, {"ACTIVE": "stop", "SHUTOFF": "start"}[status]
+    monkeypatch.setattr(site.guests, "act", lambda uuid, action: act(uuid, action) if action == first else None)
+    last = tried_on(node, site, timeout_s=1)[-1]
+    assert "the next try puts it back" in last["said"]
+    assert site.guests.status["probe"] != status
+    monkeypatch.setattr(site.guests, "act", act)
+    assert all(each["well"] for each in tried_on(node, site))
+    assert site.guests.status["probe"] == status
+    assert not Path(dashboard.KEPT).exists()
 
 
 def test_no_secret_is_on_a_command_line_and_nothing_is_left(node, site):
@@ -74,7 +89,9 @@ def test_what_does_not_work_is_told(node, site, wrong, words):
 
 def test_a_guest_that_does_not_stop_is_told(node, site):
     site.guests.stuck = True
-    assert tried_on(node, site, timeout_s=1)[-1]["said"] == "probe is not shutoff after 1 s: probe, Active"
+    assert tried_on(node, site, timeout_s=1)[-1]["said"] == (
+        "probe is not shutoff after 1 s: probe, Active; probe is active, as it was"
+    )
 
 
 def test_a_dashboard_that_answers_500_or_not_at_all_is_told(node, site):

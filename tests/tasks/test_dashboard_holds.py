@@ -199,3 +199,22 @@ def test_the_web_server_is_started_again_only_for_what_is_new(node, tmp_path, mo
     node.program("service", "exit 1")
     with pytest.raises(CommandFailed, match="restarting httpd"):
         webserver.refresh(task_on(node), **words)
+
+
+def test_a_web_server_that_users_are_on_is_restarted_gracefully(node, tmp_path, monkeypatch):
+    monkeypatch.setattr(webserver, "STAMP", str(tmp_path / "served"))
+    log, page = tmp_path / "log", tmp_path / "page"
+    node.program("rpm", "echo package-1")
+    node.program("chkconfig", '[ "$1" = --list ] && echo "httpd 3:on"; exit 0')
+    node.program("service", f'[ "$2" = status ] || echo "$2" >> {log}')
+    words = {"services": ["httpd"], "packages": ("package",), "paths": (str(page),), "in_use": True}
+    page.write_text("changed")
+    assert reply(node, webserver.refresh, **words) == "changed: restarted httpd gracefully: users come to it"
+    assert log.read_text().split() == ["graceful"]
+    assert reply(node, webserver.refresh, **words) == "skipped: serves what is installed already"
+
+
+def test_restarts_whose_end_is_over_do_not_go_on(node, wish):
+    restarts.place(task_on(node), prior={"until": None}, **{**wish, "days": -1})
+    assert reply(node, restarts.place, prior={"until": None}, **wish).startswith("skipped: the restarts ended")
+    assert reply(node, restarts.settle, prior={"until": None}, **wish).startswith("ok: restarts ended")

@@ -16,7 +16,9 @@ def _sources(release: str) -> tuple[Source, ...]:
     version = {"/usr/lib/boto/version": Content(f"{boto}\n")}
     found = [Source(f"boto-{release}", boto, "1.el6", (Package("python-boto", contents=version),))]
     if release == "grizzly":
-        program = Package("euca2ools", ("python-boto",), contents={"/usr/bin/euca-run-instances": Content(code, 0o755)})
+        names = ("euca-run-instances", "euca-terminate-instances")
+        programs = {f"/usr/bin/{name}": Content(code, 0o755) for name in names}
+        program = Package("euca2ools", ("python-boto",), contents=programs)
         found.append(Source("euca2ools", euca, "1.el6", (program,)))
     return tuple(found)
 

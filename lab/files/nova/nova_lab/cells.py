@@ -149,7 +149,9 @@ class Cells(Service):
         self.cast("scheduler", "run_instance", uuid=instance["uuid"])
 
     def do_down_delete(self, _properties, uuid):
-        rows = self.query("SELECT host FROM instances WHERE uuid = %s AND deleted = 0", (uuid,))
+        rows = self.query("SELECT host, vm_state FROM instances WHERE uuid = %s AND deleted = 0", (uuid,))
+        if rows and not rows[0]["host"] and rows[0]["vm_state"] == "building":
+            raise TryLater(f"instance {uuid} is on its way to a host")  # else it would start after it was deleted
         if rows and rows[0]["host"]:
             update_instance(self, uuid, {"task_state": "deleting"})
             self.cast(f"compute.{rows[0]['host']}", "terminate_instance", uuid=uuid)

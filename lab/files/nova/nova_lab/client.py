@@ -8,7 +8,7 @@ import urllib.request
 
 USAGE = """usage: nova SUBCOMMAND ...
 
-  boot --flavor FLAVOR --image IMAGE [--hint KEY=VALUE] NAME
+  boot --flavor FLAVOR --image IMAGE [--hint KEY=VALUE] [--num-instances N] NAME
   show SERVER                    list [--all-tenants]
   delete SERVER...               service-list
   volume-list [--all-tenants]    absolute-limits
@@ -96,12 +96,17 @@ def options(arguments, *known):
 
 
 def run(command, arguments):
-    found, words = options(arguments, "flavor", "image", "hint", "availability-zone", "key-name", "security-groups")
+    known = ("flavor", "image", "hint", "availability-zone", "key-name", "security-groups", "num-instances")
+    found, words = options(arguments, *known)
     everyone = "?all_tenants=1" if "all-tenants" in found else ""
     if command == "boot":
         if len(words) != 1 or "flavor" not in found or "image" not in found:
             raise Failure("boot needs --flavor, --image and a name")
         body = {"server": {"name": words[0], "flavorRef": found["flavor"][-1], "imageRef": found["image"][-1]}}
+        if "num-instances" in found:
+            if not found["num-instances"][-1].isdigit():
+                raise Failure("argument --num-instances: invalid int value")
+            body["server"]["min_count"] = body["server"]["max_count"] = int(found["num-instances"][-1])
         body["os:scheduler_hints"] = dict(hint.partition("=")[::2] for hint in found.get("hint", []))
         show(ask("POST", "/servers", body)["server"])
     elif command == "show" and len(words) == 1:
