@@ -207,9 +207,8 @@ def compare(cloud: Cloud, journal: Journal, stage: str, output: Path | None) -> 
         "before": _side(old, first, "before", "the first that changed something"),
         "after": _side(new, last, "after", "the newest"),
     }
-    where = reporting.write(
-        folder, stage, {"performance": table}, f"{stage.capitalize()}: how fast the cloud is", facts
-    )
+    told = reporting.story(cloud, f"{stage.capitalize()}: how fast the cloud is", facts)
+    where = reporting.write(folder, stage, {"performance": table}, told)
     return Compared(old, new, table, where, performance.regressed(table).empty)
 
 

@@ -70,7 +70,7 @@ def of_tables(context: Context, tables: "Mapping[str, pd.DataFrame]") -> Report:
     journal, run = context.journal, context.run
     made = {**tables, "hosts": reporting.hosts_table(journal.hosts(run))}
     past = overridden(journal, run)
-    folder = _files(_About.run_of(context), made, past)
+    folder = _files(_About.run_of(context), journal, made, past, context.left_out)
     held = journal.all_open_holds()
     return Report(made, folder, dict(context.left_out), reporting.compliant(made), context.cloud, held, {}, past)
 
@@ -83,7 +83,7 @@ def of_early_end(context: Context) -> None:
         "quarantine": reporting.quarantine_table(mine.values(), now()),
         "hosts": reporting.hosts_table(journal.hosts(run)),
     }
-    _files(_About.run_of(context), tables, overridden(journal, run))
+    _files(_About.run_of(context), journal, tables, overridden(journal, run), context.left_out)
 
 
 def verify(
@@ -192,14 +192,22 @@ def _write(
         tables["tokens"] = reporting.tokens_table(identity.rows(cloud, crossed))
         compliant = compliant and reporting.compliant({"tokens": tables["tokens"]})
     past = overridden(journal, run)
-    folder = _files(about, tables, past)
+    folder = _files(about, journal, tables, past, answers.silent)
     held = journal.all_open_holds()
     return Report(tables, folder, answers.silent, compliant and not mine, cloud, held, mine, past)
 
 
-def _files(about: _About, tables: "dict[str, pd.DataFrame]", past: Sequence[str]) -> Path:
+def _files(
+    about: _About,
+    journal: Journal,
+    tables: "dict[str, pd.DataFrame]",
+    past: Sequence[str],
+    silent: Mapping[str, str],
+) -> Path:
     cloud, stage, release = about.cloud, about.stage, about.cloud.release
     facts = {"cloud": cloud.config.name, "stage": stage, "release": release.name, "run": about.run, "written": now()}
     if past:
         facts["went on past"] = "\n".join(past)
-    return reporting.write(about.output, stage, tables, cloud.heading(stage), facts)
+    steps = journal.steps(about.run) if about.run else ()
+    told = reporting.story(cloud, cloud.heading(stage), facts, silent=silent, steps=steps)
+    return reporting.write(about.output, stage, tables, told)

@@ -53,8 +53,7 @@ def report(cloud: Cloud, component: str, output: Path | None, arguments: Mapping
     tables = {} if read is None else {"quotas": table.of_facts(read, place.node.cell)}
     folder = reporting.output_folder(cloud.directory, output, reporting.dated("quota"))
     about = {"cloud": cloud.config.name, "component": component, "database": str(place), "written": now()}
-    where = reporting.write(
-        folder, component, tables, f"{component.capitalize()}'s quota usage: {cloud.config.name}", about
-    )
+    title = f"{component.capitalize()}'s quota usage: {cloud.config.name}"
+    where = reporting.write(folder, component, tables, reporting.story(cloud, title, about, silent=silent))
     compliant = bool(tables) and not silent and reporting.compliant(tables)
     return Report(tables, where, silent, compliant, cloud, held={})

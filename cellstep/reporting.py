@@ -5,6 +5,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cellstep.cloud.load import Cloud
+from reports.story import Bar, Place, Story
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -19,17 +22,50 @@ def dated(what: str) -> str:
     return f"{what}-{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
 
 
-def write(folder: Path, stage: str, tables: "Mapping[str, pd.DataFrame]", title: str, facts: Mapping[str, str]) -> Path:
-    """Write one CSV a table and the workbook, and point `latest` beside the folder to it.
+def story(
+    cloud: Cloud,
+    title: str,
+    facts: Mapping[str, str],
+    *,
+    silent: Mapping[str, str] | None = None,
+    steps: Iterable[Mapping[str, Any]] = (),
+) -> Story:
+    """What a report tells beside its tables.
+
+    Args:
+        cloud: the cloud, for its nodes and their names.
+        title: the headline.
+        facts: what the summary says, in this order.
+        silent: nodes that could not be asked, with the reason.
+        steps: of the run, as the journal has them.
+    """
+    return Story(
+        title,
+        dict(facts),
+        tuple(Place(node.name, node.cell, node.data_centre) for node in cloud.nodes),
+        dict(silent or {}),
+        tuple(
+            Bar(step["title"], step["started_at"], step["finished_at"] or "", step["state"], step["note"] or "")
+            for step in steps
+        ),
+        fold=cloud.fold,
+    )
+
+
+def write(folder: Path, stage: str, tables: "Mapping[str, pd.DataFrame]", told: Story) -> Path:
+    """Write one CSV a table, the workbook and the page, and point `latest` beside the folder to it.
 
     Returns:
         The folder with the files.
     """
-    from reports.writers import write_csv, write_xlsx  # noqa: PLC0415 - brings pandas, 0.6 s
+    from reports.saved import save  # noqa: PLC0415 - brings pandas, 0.6 s
+    from reports.writers import write_csv, write_html, write_xlsx  # noqa: PLC0415 - the same
 
     where = folder / stage
     write_csv(tables, where)
-    write_xlsx(tables, where / f"{stage}.xlsx", title, facts)
+    save(tables, where, told)
+    write_html(tables, where / f"{stage}.html", told)
+    write_xlsx(tables, where / f"{stage}.xlsx", told)
     point_latest(folder)
     return where
 

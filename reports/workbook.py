@@ -1,6 +1,6 @@
 """The workbook's sheets, as XlsxWriter makes them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeAlias
@@ -10,10 +10,14 @@ import xlsxwriter
 from xlsxwriter.format import Format
 from xlsxwriter.worksheet import Worksheet
 
-from reports.tables import TABLES, findings
+from reports.judgement import WORDS, by_cell, counts, states, tone, verdict
+from reports.story import Story
+from reports.tables import TABLES, about
 
 Look: TypeAlias = str | int | bool  # the value of a format's property
 MAX_ROWS = 1_048_576  # of a sheet, in Excel
+_VERDICT_LINE = 110  # characters of the verdict that fit into one line
+_CHANGES = 30  # lines of the summary; the page and the CSV have more
 _MAX_TEXT = 32_767  # characters in a cell, in Excel
 _FORMULA_LIKE = ("=", "+", "-", "@")
 _LINES: dict[str, Look] = {"bottom": 1, "bottom_color": "#E3E6EA"}
@@ -33,41 +37,6 @@ _HEAD: dict[str, Look] = {
     "border_color": _INK,
 }
 _RULE: dict[str, Look] = {"top": 1, "top_color": "#C9CED6"}
-_ABOUT = {
-    "rpms": "RPM versions on every node, against the release",
-    "services": "Services: state on the node, heartbeat in the database",
-    "volumes": "Volumes before and after",
-    "quotas": "Quota usage against what is really in use",
-    "guests": "Virtual machines before and after",
-    "quarantine": "Nodes that missed a step, and still lack the rest",
-    "hosts": "What came of each step on each host",
-    "preflight": "What was asked of each node days ahead, and what was found",
-}
-
-
-def tone(name: str, status: str) -> str:
-    """The colour of a status in a table: good, warn or bad."""
-    kind = TABLES[name]
-    if status in kind.WARN:
-        return "warn"
-    return "good" if status in kind.GOOD else "bad"
-
-
-def verdict(tables: Mapping[str, pd.DataFrame]) -> tuple[str, str]:
-    """Say in words, with its colour, what the tables come to; `hosts` tells what happened, not what is."""
-    checked = {name: frame for name, frame in tables.items() if name != "hosts"}
-    bad = {name: len(findings(name, frame)) for name, frame in checked.items()}
-    if not any(len(frame) for name, frame in checked.items() if name != "quarantine"):
-        return "Nothing was checked", "bad"
-    if any(bad.values()):
-        worst = "bad" if any(_has_bad(name, frame) for name, frame in checked.items()) else "warn"
-        told = ", ".join(f"{name} {count:,} of {len(tables[name]):,}" for name, count in bad.items() if count)
-        return f"Not compliant; rows to look at: {told}", worst
-    return "Compliant: every row of every table is as it should be", "good"
-
-
-def _has_bad(name: str, frame: pd.DataFrame) -> bool:
-    return any(tone(name, status) == "bad" for status in frame[TABLES[name].STATUS].unique())
 
 
 class Workbook:
@@ -94,8 +63,8 @@ class Workbook:
         else:  # not written at all; XlsxWriter warns of a workbook that is not closed
             self._book.fileclosed = 1
 
-    def summary(self, tables: Mapping[str, pd.DataFrame], facts: Mapping[str, str]) -> None:
-        """Write the first sheet: the verdict, the run's facts, and rows by table and status."""
+    def summary(self, tables: Mapping[str, pd.DataFrame], story: Story) -> None:
+        """Write the first sheet: the verdict, the run's facts, rows by table and status, what is new, the cells."""
         sheet = self._book.add_worksheet("summary")
         self._page(sheet, landscape=False)
         sheet.hide_gridlines(2)
@@ -103,8 +72,8 @@ class Workbook:
             sheet.set_column(column, column, width, self._format())
         sheet.set_row(1, 28)
         sheet.write_string(1, 1, self._title, self._format(bold=True, font_size=18, font_color=_INK))
-        words, colour = verdict(tables)
-        sheet.set_row(3, 30)
+        words, colour = verdict(tables, story.silent)
+        sheet.set_row(3, 30 if len(words) < _VERDICT_LINE else 46)
         sheet.merge_range(
             3,
             1,
@@ -114,41 +83,78 @@ class Workbook:
             self._format(bold=True, font_size=13, indent=1, text_wrap=True, **_COLOURS[colour]),
         )
         row = 5
-        for label, fact in facts.items():
+        for label, fact in story.facts.items():
             sheet.write_string(row, 1, label, self._format(font_color="#6B7280", indent=1))
             sheet.merge_range(row, 2, row, 4, "", self._format(align="left"))
             self._text(sheet, row, 2, str(fact), {"align": "left", "text_wrap": "\n" in str(fact)})
             row += 1
-        self._counts(sheet, row + 1, tables)
+        row = self._counts(sheet, row + 1, tables)
+        row = self._changes(sheet, row + 2, story)
+        self._cells(sheet, row + 2, tables, story)
         sheet.activate()
 
-    def _counts(self, sheet: Worksheet, row: int, tables: Mapping[str, pd.DataFrame]) -> None:
+    def _heads(self, sheet: Worksheet, row: int, labels: Sequence[str], numbers: Sequence[str] = ()) -> None:
         head, right = self._format(**_HEAD, indent=1), self._format(**_HEAD, align="right")
-        for column, label in enumerate(("Table", "Status", "Rows", "What it shows"), start=1):
-            sheet.write_string(row, column, label, right if label == "Rows" else head)
+        for column, label in enumerate(labels, start=1):
+            sheet.write_string(row, column, label, right if label in numbers else head)
+
+    def _counts(self, sheet: Worksheet, row: int, tables: Mapping[str, pd.DataFrame]) -> int:
+        """Rows by table and status; each table's name leads to its sheet. Returns the last row."""
+        self._heads(sheet, row, ("Table", "Status", "Rows", "What it shows"), ("Rows",))
         for name, frame in tables.items():
-            counts = self._ordered(name, frame)
-            rows = list(counts.items()) or [("no rows", 0)]
+            by_status = counts(name, frame)
+            rows = list(by_status.items()) or [("no rows", 0)]
             for position, (status, count) in enumerate(rows):
                 row += 1
                 line = _RULE if position == 0 else {}
-                colour = tone(name, status) if counts else "none"
+                colour = tone(name, status) if by_status else "none"
                 link = self._format(**line, underline=1, font_color="#1D4ED8", bold=True, indent=1)
                 if position == 0:
                     sheet.write_url(row, 1, f"internal:'{name}'!A1", link, name)
-                    sheet.write_string(row, 4, _ABOUT.get(name, ""), self._format(**line, indent=1))
+                    sheet.write_string(row, 4, about(name), self._format(**line, indent=1))
                 else:
                     sheet.write_blank(row, 1, None, self._format(**line))
                 sheet.write_string(row, 2, status, self._format(**line, indent=1, **_COLOURS[colour]))
                 sheet.write_number(row, 3, count, self._format(**line, num_format="#,##0", align="right"))
 
-    @staticmethod
-    def _ordered(name: str, frame: pd.DataFrame) -> dict[str, int]:
-        """Count rows by status: what is worst first."""
-        counts = frame[TABLES[name].STATUS].value_counts()
-        order = ("bad", "warn", "good")
-        by_status = {str(status): int(count) for status, count in counts.items()}
-        return dict(sorted(by_status.items(), key=lambda item: (order.index(tone(name, item[0])), item[0])))
+        return row
+
+    def _changes(self, sheet: Worksheet, row: int, story: Story) -> int:
+        """What is new since the report before, the first lines of it. Returns the last row."""
+        if story.changes is None:
+            return row - 2
+        sheet.write_string(row, 1, f"New since {story.changes.since}", self._format(bold=True, font_size=13))
+        row += 1
+        self._heads(sheet, row, ("What", "Where", "Table", "How"))
+        for change in story.changes.rows[:_CHANGES]:
+            row += 1
+            sheet.write_string(row, 1, change.kind, self._format(indent=1, **_COLOURS[change.tone]))
+            for column, text in enumerate((change.where, change.table, change.text), start=2):
+                self._text(sheet, row, column, text, {"indent": 1})
+        more = len(story.changes.rows) - _CHANGES
+        if more > 0 or not story.changes.rows:
+            row += 1
+            said = f"and {more:,} more" if more > 0 else "nothing"
+            sheet.write_string(row, 1, said, self._format(font_color="#6B7280", indent=1))
+        return row
+
+    def _cells(self, sheet: Worksheet, row: int, tables: Mapping[str, pd.DataFrame], story: Story) -> None:
+        """How many nodes of each cell are as they should be."""
+        cells = by_cell(story.nodes, states(tables, story.nodes, story.silent))
+        if not cells:
+            return
+        sheet.write_string(row, 1, "Nodes by cell", self._format(bold=True, font_size=13))
+        row += 1
+        self._heads(sheet, row, ("Cell", "As it should be", "Nodes", "Not so"), ("Nodes",))
+        for cell in cells:
+            row += 1
+            share = "nothing asked" if cell.share is None else f"{int(cell.share * 1000) / 10:.1f} %"
+            wrong = [f"{n:,} {WORDS[tone]}" for tone in ("bad", "silent", "warn") if (n := cell.count(tone))]
+            colour = "none" if cell.share is None else "good" if not wrong else "bad" if cell.count("bad") else "warn"
+            self._text(sheet, row, 1, cell.name, {"indent": 1})
+            sheet.write_string(row, 2, share, self._format(indent=1, **_COLOURS[colour]))
+            sheet.write_number(row, 3, len(cell.nodes), self._format(num_format="#,##0", align="right"))
+            sheet.write_string(row, 4, ", ".join(wrong), self._format(indent=1))
 
     def table(self, name: str, frame: pd.DataFrame) -> None:
         """Write a table's sheet; beyond what a sheet holds it goes on in `NAME (2)` and so on."""

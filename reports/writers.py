@@ -1,18 +1,21 @@
-"""Writes tables as CSV files and as one workbook.
+"""Writes tables as CSV files, as one workbook, as one HTML page, as JSON and as JUnit XML.
 
-Both are written beside their name and then renamed, so that a reader never sees half a file. CSV keeps every
+All are written beside their name and then renamed, so that a reader never sees half a file. CSV keeps every
 value as it is; in the workbook a text that begins like a formula stays text. pandas and XlsxWriter are
 imported where they are used, because they take longer to load than most commands take to run.
 """
 
+import json
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from reports.story import Story
 
 
 def write_csv(tables: Mapping[str, "pd.DataFrame"], directory: Path) -> list[Path]:
@@ -32,14 +35,13 @@ def write_csv(tables: Mapping[str, "pd.DataFrame"], directory: Path) -> list[Pat
     return paths
 
 
-def write_xlsx(tables: Mapping[str, "pd.DataFrame"], path: Path, title: str, facts: Mapping[str, str]) -> None:
+def write_xlsx(tables: Mapping[str, "pd.DataFrame"], path: Path, story: "Story") -> None:
     """Write one workbook: a sheet `summary`, then a sheet for each table, named the same.
 
     Args:
         tables: frames of `reports.tables`, by name.
         path: the workbook's.
-        title: the summary's headline, e.g. "Nova, Grizzly to Havana: lab".
-        facts: what the summary says of the run, in this order.
+        story: the summary's headline and what it says beside the tables.
 
     Raises:
         OSError: the file cannot be written.
@@ -47,10 +49,57 @@ def write_xlsx(tables: Mapping[str, "pd.DataFrame"], path: Path, title: str, fac
     from reports.workbook import Workbook  # noqa: PLC0415 - see the module's docstring
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as scratch, Workbook(scratch, title) as book:
-        book.summary(tables, facts)
+    with replacing(path) as scratch, Workbook(scratch, story.title) as book:
+        book.summary(tables, story)
         for name, frame in tables.items():
             book.table(name, frame)
+
+
+def write_html(tables: Mapping[str, "pd.DataFrame"], path: Path, story: "Story") -> None:
+    """Write one page that needs nothing else: arguments and errors as `write_xlsx`."""
+    from reports.page import render  # noqa: PLC0415 - see the module's docstring
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as scratch:
+        scratch.write_text(render(tables, story), encoding="utf-8")
+
+
+def write_json(tables: Mapping[str, "pd.DataFrame"], path: Path, story: "Story") -> None:
+    """Write all rows of all tables for a machine, with the verdict: arguments and errors as `write_xlsx`."""
+    from reports.judgement import counts, verdict  # noqa: PLC0415 - see the module's docstring
+
+    words, colour = verdict(tables, story.silent)
+    values = {
+        "title": story.title,
+        "verdict": words,
+        "compliant": colour == "good",
+        "facts": dict(story.facts),
+        "unreachable": dict(story.silent),
+        "counts": {name: counts(name, frame) for name, frame in tables.items()},
+        "tables": {name: records(frame) for name, frame in tables.items()},
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as scratch, scratch.open("w", encoding="utf-8") as file:
+        json.dump(values, file, ensure_ascii=False, indent=1)
+        file.write("\n")
+
+
+def records(frame: "pd.DataFrame") -> list[dict[str, Any]]:
+    """A table's rows as plain values; what is missing is None."""
+    plain = frame.astype(object)
+    return [
+        {str(column): value for column, value in row.items()}
+        for row in plain.where(plain.notna(), None).to_dict("records")
+    ]
+
+
+def write_junit(tables: Mapping[str, "pd.DataFrame"], path: Path, story: "Story") -> None:
+    """Write JUnit XML for a pipeline: arguments and errors as `write_xlsx`."""
+    from reports.junit import junit  # noqa: PLC0415 - see the module's docstring
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as scratch:
+        junit(tables, story).write(scratch, encoding="utf-8", xml_declaration=True)
 
 
 @contextmanager

@@ -114,7 +114,8 @@ def check(cloud: Cloud, component: str, *, replica: bool, output: Path | None) -
     facts = {"cloud": cloud.config.name, "stage": component, "release": cloud.release.name}
     facts["result"] = "go" if found.go else "no-go"
     title = f"The databases of {component}: {cloud.config.name}"
-    found.folder = reporting.write(folder, component, {"hazards": table(found)}, title, facts)
+    told = reporting.story(cloud, title, facts)
+    found.folder = reporting.write(folder, component, {"hazards": table(found)}, told)
     return found
 
 

@@ -13,6 +13,7 @@ from cellstep.cli.folding import shown as alike
 from cellstep.cli.options import CloudOption, JsonOption, LimitOption, OutputOption, reach_cloud
 from cellstep.cli.output import console, print_json
 from cellstep.cli.status import print_quarantine
+from reports.writers import records
 
 ROWS_SHOWN = 10
 PLACE = {"cell", "host", "role", "heartbeat_age_s"}
@@ -52,14 +53,9 @@ def print_values(report: proof.Report) -> None:
             "quarantine": sorted(report.quarantined),
             "overridden": report.overridden,
             "counts": reporting.verdicts(report.tables),
-            "tables": {name: _records(frame) for name, frame in report.tables.items()},
+            "tables": {name: records(frame) for name, frame in report.tables.items()},
         }
     )
-
-
-def _records(frame: Any) -> Any:
-    plain = frame.astype(object)
-    return plain.where(plain.notna(), None).to_dict("records")
 
 
 def print_report(report: proof.Report) -> None:

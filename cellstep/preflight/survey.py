@@ -146,7 +146,7 @@ def check(cloud: Cloud, stage: str, limit: str, output: Path | None) -> Prefligh
     folder = reporting.output_folder(cloud.directory, output, reporting.dated("preflight"))
     title = f"Preflight of {stage}: {cloud.config.name}"
     facts = {"cloud": cloud.config.name, "stage": stage, "release": cloud.release.name, "result": result(found)}
-    found.folder = reporting.write(folder, stage, {"preflight": table(found)}, title, facts)
+    found.folder = reporting.write(folder, stage, {"preflight": table(found)}, reporting.story(cloud, title, facts))
     return found
 
 

@@ -61,3 +61,12 @@ def findings(name: str, frame: pd.DataFrame) -> pd.DataFrame:
     kind = TABLES[name]
     good: set[str] = kind.GOOD
     return frame.loc[~frame[str(kind.STATUS)].isin(good)]
+
+
+def about(name: str) -> str:
+    """What a table shows, in one line: the first of its module's docstring.
+
+    Raises:
+        KeyError: there is no such table.
+    """
+    return (TABLES[name].__doc__ or name).partition("\n")[0].rstrip(".")

@@ -9,6 +9,8 @@ import pandas as pd
 import pytest
 
 from reports import workbook
+from reports.judgement import tone, verdict
+from reports.story import Story
 from reports.tables import TABLES, hosts, quotas, rpms, services
 from reports.writers import replacing, write_csv, write_xlsx
 
@@ -37,7 +39,7 @@ def tables():
 @pytest.fixture
 def book(tables, tmp_path):
     path = tmp_path / "out" / "nova.xlsx"
-    write_xlsx(tables, path, "Nova & more", {"Run": "r1", "Note": "=not a formula"})
+    write_xlsx(tables, path, Story("Nova & more", {"Run": "r1", "Note": "=not a formula"}))
     return openpyxl.load_workbook(path)
 
 
@@ -98,7 +100,7 @@ def test_the_summary_says_the_verdict_the_run_and_the_counts(book):
     assert lines[1] == ["Not compliant; rows to look at: quotas 2 of 2"]
     assert ["Run", "r1"] in lines
     assert ["Note", "=not a formula"] in lines
-    assert ["rpms", "no rows", 0, "RPM versions on every node, against the release"] in lines
+    assert ["rpms", "no rows", 0, "RPM versions on every node, against the release's"] in lines
     assert lines[-3:] == [["hosts", "failed", 3, "What came of each step on each host"], ["unreachable", 3], ["ok", 3]]
 
 
@@ -120,14 +122,14 @@ def one(status, name="rpms"):
     ],
 )
 def test_verdicts(tables, words, colour):
-    said, shown = workbook.verdict(tables)
+    said, shown = verdict(tables)
     assert said.startswith(words)
     assert shown == colour
 
 
 def test_more_rows_than_a_sheet_holds_go_on_in_another(monkeypatch, tables, tmp_path):
     monkeypatch.setattr(workbook, "MAX_ROWS", 5)
-    write_xlsx(tables, tmp_path / "x.xlsx", "t", {})
+    write_xlsx(tables, tmp_path / "x.xlsx", Story("t"))
     book = openpyxl.load_workbook(tmp_path / "x.xlsx")
     assert book.sheetnames == ["summary", "rpms", "quotas", "hosts", "hosts (2)", "hosts (3)"]
     assert sum(book[name].max_row - 1 for name in book.sheetnames if name.startswith("hosts")) == len(NASTY)
@@ -135,7 +137,7 @@ def test_more_rows_than_a_sheet_holds_go_on_in_another(monkeypatch, tables, tmp_
 
 def test_a_text_too_long_for_a_cell_is_cut_and_says_so(tmp_path):
     table = hosts.table([{"step": "s", "cell": "top", "host": "h", "state": "ok", "detail": "x" * 40_000}])
-    write_xlsx({"hosts": table}, tmp_path / "x.xlsx", "t", {})
+    write_xlsx({"hosts": table}, tmp_path / "x.xlsx", Story("t"))
     text = openpyxl.load_workbook(tmp_path / "x.xlsx")["hosts"]["H2"].value
     assert text.endswith("x ... (see the CSV)")
     assert len(text) <= 32_767
@@ -153,7 +155,7 @@ def test_what_fails_leaves_the_old_file_and_no_scrap(tmp_path):
     with pytest.raises(OSError, match="disk full"):
         half()
     with pytest.raises(KeyError):  # a table nobody knows, met in the middle of the workbook
-        write_xlsx({"odd": pd.DataFrame({"a": [1]})}, path, "t", {})
+        write_xlsx({"odd": pd.DataFrame({"a": [1]})}, path, Story("t"))
     assert [(file.name, file.read_text()) for file in tmp_path.iterdir()] == [("rpms.csv", "old")]
 
 
@@ -166,6 +168,6 @@ def test_importing_the_writers_loads_no_pandas():
 
 
 def test_every_status_of_the_tables_has_a_colour():
-    assert {workbook.tone("services", status) for status in services.GOOD} == {"good"}
-    assert workbook.tone("services", "stale") == "warn"
-    assert workbook.tone("services", "stopped") == "bad"
+    assert {tone("services", status) for status in services.GOOD} == {"good"}
+    assert tone("services", "stale") == "warn"
+    assert tone("services", "stopped") == "bad"
