@@ -12,12 +12,13 @@ from cellstep.cloud.nodes import Node
 from cellstep.cloud.select import select, with_databases
 from cellstep.engine.context import Context
 from cellstep.engine.dispatch import Dispatcher
-from cellstep.engine.journal import Journal
+from cellstep.engine.journal import Journal, RunRecord
 from cellstep.engine.run import Interrupted
 from cellstep.engine.store import now
 from cellstep.errors import UsageError
 from cellstep.stages import identity, runbook_of
 from cellstep.stages.arguments import DARK, MEASURED
+from reports.story import Story
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -77,13 +78,24 @@ def of_tables(context: Context, tables: "Mapping[str, pd.DataFrame]") -> Report:
 
 def of_early_end(context: Context) -> None:
     """A run that stopped leaves the table of its nodes all the same."""
-    journal, run = context.journal, context.run
-    mine = _of_stage(journal.quarantined(), context.stage, context.nodes)
-    tables = {
+    tables = _known(context.journal, context.run, context.stage, context.nodes)
+    past = overridden(context.journal, context.run)
+    _files(_About.run_of(context), context.journal, tables, past, context.left_out)
+
+
+def of_journal(cloud: Cloud, journal: Journal, run: RunRecord) -> "tuple[dict[str, pd.DataFrame], Story]":
+    """What the journal knows of a run that has written no report: its tables, and what is told beside them."""
+    tables = _known(journal, run.id, run.stage, cloud.nodes)
+    about = _About(cloud, run.stage, Path(run.output), run.id)
+    return tables, _story(about, journal, overridden(journal, run.id), journal.left_out(run.id))
+
+
+def _known(journal: Journal, run: str, stage: str, nodes: Sequence[Node]) -> "dict[str, pd.DataFrame]":
+    mine = _of_stage(journal.quarantined(), stage, nodes)
+    return {
         "quarantine": reporting.quarantine_table(mine.values(), now()),
         "hosts": reporting.hosts_table(journal.hosts(run)),
     }
-    _files(_About.run_of(context), journal, tables, overridden(journal, run), context.left_out)
 
 
 def verify(
@@ -204,10 +216,13 @@ def _files(
     past: Sequence[str],
     silent: Mapping[str, str],
 ) -> Path:
+    return reporting.write(about.output, about.stage, tables, _story(about, journal, past, silent))
+
+
+def _story(about: _About, journal: Journal, past: Sequence[str], silent: Mapping[str, str]) -> Story:
     cloud, stage, release = about.cloud, about.stage, about.cloud.release
     facts = {"cloud": cloud.config.name, "stage": stage, "release": release.name, "run": about.run, "written": now()}
     if past:
         facts["went on past"] = "\n".join(past)
     steps = journal.steps(about.run) if about.run else ()
-    told = reporting.story(cloud, cloud.heading(stage), facts, silent=silent, steps=steps)
-    return reporting.write(about.output, stage, tables, told)
+    return reporting.story(cloud, cloud.heading(stage), facts, silent=silent, steps=steps)

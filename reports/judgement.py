@@ -103,10 +103,22 @@ def states(tables: Mapping[str, pd.DataFrame], nodes: Sequence[Place], silent: M
             host, word = key
             if host in found:
                 _add(found[host], tone(name, word), name, word, count)
+    if all(state.tone == "none" for state in found.values()) and HAPPENED in tables:
+        _of_the_run(tables[HAPPENED], found)
     for host, why in silent.items():
         if host in found:
             found[host] = State("silent", [why])
     return found
+
+
+_OF_THE_RUN = {"failed": "bad", "unknown": "bad", "unreachable": "silent", "quarantined": "silent", "not_run": "warn"}
+
+
+def _of_the_run(rows: pd.DataFrame, found: Mapping[str, State]) -> None:
+    """Where nothing was asked, as after a run that stopped: what came of the nodes in its steps."""
+    for host, step, state in rows[["host", "step", "state"]].itertuples(index=False, name=None):
+        if host in found:
+            _add(found[host], _OF_THE_RUN.get(state, "good"), f"“{step}”", state, 1)
 
 
 def _add(state: State, colour: str, name: str, word: str, count: int) -> None:

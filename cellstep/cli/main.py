@@ -18,6 +18,7 @@ from cellstep.cli.keystone import app as keystone_app
 from cellstep.cli.lock import app as lock_app
 from cellstep.cli.measure import measure
 from cellstep.cli.output import reported
+from cellstep.cli.report import report
 from cellstep.cli.restore import restore
 from cellstep.cli.schema import app as schema_app
 from cellstep.cli.status import status
@@ -65,6 +66,7 @@ app.command(rich_help_panel=UPGRADE)(abandon)
 app.add_typer(lock_app, name="lock", rich_help_panel=UPGRADE)
 app.command(rich_help_panel=UPGRADE)(verify.verify)
 app.command(rich_help_panel=UPGRADE)(measure)
+app.command(rich_help_panel=UPGRADE)(report)
 app.add_typer(quota.app, name="quota", rich_help_panel=UPGRADE)
 app.add_typer(keystone_app, name="keystone", rich_help_panel=UPGRADE)
 app.command(rich_help_panel=LOOK)(inventory)

@@ -62,6 +62,7 @@ def render(tables: Mapping[str, pd.DataFrame], story: Story) -> str:
             tone=colour,
             cells=cells,
             legend=_legend(cells),
+            asked=any(cell.asked for cell in cells),
             troubled=_troubled(cells, story),
             timeline=timeline(story.steps, tables.get("darktime")),
             changes=story.changes,
