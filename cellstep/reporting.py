@@ -1,12 +1,13 @@
 """Writing a run's or a verification's tables: `out/<run>/<stage>/`, and `out/latest` which points to the last."""
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cellstep.cloud.load import Cloud
-from reports.story import Bar, Place, Story
+from reports.story import Bar, Changes, Place, Story, Trend
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -50,6 +51,11 @@ def story(
         ),
         fold=cloud.fold,
     )
+
+
+def with_changes(told: Story, changes: Changes | None, trend: Iterable[Trend]) -> Story:
+    """The same, with what is new since the audit before, and how the fleet stood in the audits so far."""
+    return replace(told, changes=changes, trend=tuple(trend))
 
 
 def write(folder: Path, stage: str, tables: "Mapping[str, pd.DataFrame]", told: Story) -> Path:

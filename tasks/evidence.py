@@ -6,10 +6,13 @@ from typing import Any
 
 from nornir.core.task import Result, Task
 
+from plugins.errors import OperatorError
 from tasks import databases, policies, quotas, traces
+from tasks.errors import Refused
 from tasks.facts import Facts, ask_node
 from tasks.hazards import Seen, look
 from tasks.holds import unchanged
+from tasks.platforms.model import Care
 from tasks.policies import Policy
 
 
@@ -92,6 +95,58 @@ class Evidence:
     schema: Seen | None = None
     images: Sequence[Mapping[str, Any]] | None = None
     policies: Sequence[Mapping[str, Any]] | None = None
+
+
+@dataclass(frozen=True)
+class Inquiry:
+    """All that an audit asks of a node: of the node itself, and of the databases on it.
+
+    Attributes:
+        services: those whose state is asked for.
+        care: what else is asked of the node itself; None where the node itself is not asked.
+        parts: component to what its tables need, without the facts of the node.
+    """
+
+    services: tuple[str, ...] = ()
+    care: Care | None = None
+    parts: Mapping[str, Wanted] = field(default_factory=dict)
+
+    def __bool__(self) -> bool:
+        """Whether anything is asked at all."""
+        return self.care is not None or any(self.parts.values())
+
+
+@dataclass(frozen=True)
+class Told:
+    """What a node answered to an inquiry.
+
+    Attributes:
+        facts: of the node itself; None where it was not asked.
+        parts: component to what its databases answered.
+        errors: component to why its databases did not.
+    """
+
+    facts: Facts | None
+    parts: Mapping[str, Evidence]
+    errors: Mapping[str, str]
+
+
+def inquire(task: Task, *, inquiry: Inquiry) -> Result:
+    """Ask a node everything over one connection, itself with one command; changes nothing. The result is `Told`.
+
+    A database that does not answer takes nothing from what the node itself says.
+    """
+    facts = ask_node(task, inquiry.services, inquiry.care) if inquiry.care is not None else None
+    parts: dict[str, Evidence] = {}
+    errors: dict[str, str] = {}
+    for component, wanted in inquiry.parts.items():
+        try:
+            parts[component] = gather(task, wanted=wanted).result
+        except OperatorError as error:
+            errors[component] = str(error)
+    if facts is None and errors and not parts:
+        raise Refused("; ".join(dict.fromkeys(errors.values())))
+    return unchanged(task, Told(facts, parts, errors))
 
 
 def gather(task: Task, *, wanted: Wanted) -> Result:

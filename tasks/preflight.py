@@ -10,6 +10,7 @@ from typing import Any
 from nornir.core.task import Result, Task
 
 from plugins.connections.errors import DatabaseError, TransportError
+from tasks import clocks
 from tasks.databases import mysql
 from tasks.errors import Refused
 from tasks.holds import unchanged
@@ -182,7 +183,7 @@ def read(
         raise Refused("the node's answer is cut off; ask again")
     began, done = float(sections["start"][0]), float(sections["finish"][0])
     said = {name: Said(int(status), lines) for name, (status, lines) in sections.items() if status.isdigit()}
-    offset, uncertainty = clock(sent, began, done, ended)
+    offset, uncertainty = clocks.offset(sent, began, done, ended)
     if said["uid"].status != 0:
         return NodeFacts(offset, uncertainty, said["uid"].status, database=database)
     boot_id, kernel = (*said["boot"].lines, "", "")[:2]
@@ -211,18 +212,6 @@ def read(
         },
         database=database,
     )
-
-
-def clock(sent: float, began: float, done: float, ended: float) -> tuple[float, float]:
-    """A node's clock against this one's: offset and uncertainty, both in seconds.
-
-    Args:
-        sent: when the question left, by this clock.
-        began: when the node began with it, by the node's.
-        done: when the node had the answer, by the node's.
-        ended: when the answer was here, by this clock.
-    """
-    return ((began - sent) + (done - ended)) / 2, max(0.0, (ended - sent) - (done - began)) / 2
 
 
 def _sections(text: str) -> dict[str, tuple[str, tuple[str, ...]]]:

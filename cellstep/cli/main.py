@@ -7,6 +7,7 @@ import typer
 from cellstep import __version__
 from cellstep.cli import lab as lab_commands
 from cellstep.cli import preflight, prepare, quota, run, verify
+from cellstep.cli.audit import app as audit_app
 from cellstep.cli.backout import backout
 from cellstep.cli.check import check
 from cellstep.cli.config import app as config_app
@@ -70,6 +71,7 @@ app.command(rich_help_panel=UPGRADE)(report)
 app.add_typer(quota.app, name="quota", rich_help_panel=UPGRADE)
 app.add_typer(keystone_app, name="keystone", rich_help_panel=UPGRADE)
 app.command(rich_help_panel=LOOK)(inventory)
+app.add_typer(audit_app, name="audit", rich_help_panel=LOOK)
 app.add_typer(config_app, name="config", rich_help_panel=LOOK)
 app.add_typer(schema_app, name="schema", rich_help_panel=LOOK)
 app.command(name="exec", rich_help_panel=LOOK)(exec_)

@@ -8,6 +8,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
+from cellstep.cloud.audit import AuditConfig
 from cellstep.cloud.dashboard import DashboardConfig
 from cellstep.cloud.fields import (
     Count,
@@ -20,7 +21,6 @@ from cellstep.cloud.fields import (
     Ratio,
     RemotePath,
     Seconds,
-    Share,
 )
 from cellstep.cloud.fields import Strict as _Strict
 from cellstep.cloud.fields import admin_socket as _admin_socket
@@ -29,6 +29,7 @@ from cellstep.cloud.fields import placeholders as _placeholders
 from cellstep.cloud.fields import plain_address as _plain_address
 from cellstep.cloud.measure import MeasureConfig
 from cellstep.cloud.nodes import Tier
+from cellstep.cloud.pace import BudgetsConfig, PaceConfig
 from cellstep.cloud.steps import StepConfig
 from cellstep.releases.model import Evr
 from plugins.inventory.model import Jump, Port, Word
@@ -317,27 +318,6 @@ class DrainConfig(_Strict):
     accept_stuck: Flag = Field(default=False, description="go on after that time all the same; what is stuck is listed")
 
 
-class BudgetsConfig(_Strict):
-    """How many compute nodes a run may lose before it stops: numbers, or shares (rounded up)."""
-
-    failed: Share = Field(default="2%", description="compute nodes that fail, in all")
-    failed_per_cell: Share = Field(default="10%", description="compute nodes that fail, in one cell")
-    unreachable: Share = Field(default="5%", description="compute nodes that are not reached, in all")
-    unreachable_per_cell: Share = Field(default="20%", description="compute nodes that are not reached, in one cell")
-
-
-class PaceConfig(_Strict):
-    """How fast a step goes to its nodes."""
-
-    canary: Count = Field(default=1, description="nodes that go first, alone; never fewer at once")
-    growth: Annotated[float, Field(strict=False, ge=1, le=100)] = Field(
-        default=2, description="so many times more nodes at once, each time that all of a batch went well"
-    )
-    reconnects_per_s: Annotated[float, Field(strict=False, gt=0, le=10_000)] = Field(
-        default=20, description="nodes a second whose services connect to RabbitMQ again"
-    )
-
-
 class CloudConfig(_Strict):
     """cloud.yaml: how one cloud is reached and upgraded."""
 
@@ -358,6 +338,7 @@ class CloudConfig(_Strict):
     backup_folder: RemotePath = Field(
         default="/var/lib/cellstep/backups", description="folder on each database node that keeps the dumps"
     )
+    audit: AuditConfig = Field(default_factory=AuditConfig, description="audits of the whole cloud")
     staging: StagingConfig = Field(
         default_factory=StagingConfig, description="where dumps are proven and schema changes rehearsed"
     )

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from cellstep.cloud.allowance import Allowance
-from cellstep.cloud.model import BudgetsConfig
+from cellstep.cloud.pace import BudgetsConfig
 from cellstep.errors import UsageError
 
 KINDS = ("failed", "unreachable")

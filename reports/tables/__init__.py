@@ -2,6 +2,7 @@
 
 Each module has `table(...)`, COLUMNS, STATUS (the column that has the status), GOOD (the statuses that are
 compliant) and WARN (those worth a look: amber in the workbook, where others that are not good are red).
+One whose rows an audit compares with those of the audit before has KEY, the columns that name a row.
 A new check is a new module here and a line in TABLES.
 """
 
@@ -11,6 +12,7 @@ import pandas as pd
 
 from reports.tables import (
     backups,
+    condition,
     darktime,
     dashboard,
     guests,
@@ -33,6 +35,7 @@ from reports.tables import (
 TABLES: dict[str, ModuleType] = {
     "rpms": rpms,
     "services": services,
+    "condition": condition,
     "volumes": volumes,
     "quotas": quotas,
     "guests": guests,

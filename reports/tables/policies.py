@@ -15,6 +15,7 @@ COLUMNS = ["cell", "host", "file", "rule", "expected", "actual", "status", "expl
 STATUS = "status"
 GOOD = {"ok", "own"}
 WARN = {"own", "unreachable"}
+KEY = ["host", "file", "rule"]
 
 
 def table(seen: Iterable[Mapping[str, Any]], unreachable: Sequence[Mapping[str, str]] = ()) -> pd.DataFrame:

@@ -43,6 +43,7 @@ COLUMNS = [
 STATUS = "status"
 GOOD = {"ok", "busy", "due", "uncounted", "as before"}
 WARN = {"leaked"}
+KEY = ["cell", "project_id", "user_id", "resource"]
 BY_USER = ("instances", "cores", "ram", "security_groups")
 BY_PROJECT = ("floating_ips", "fixed_ips", "networks")
 _IDENTITY = ["project_id", "user_id", "resource"]

@@ -16,6 +16,7 @@ COLUMNS = ["cell", "host", "role", "package", "expected", "installed", "status"]
 STATUS = "status"
 GOOD = {"ok"}
 WARN = {"newer", "unreachable"}
+KEY = ["host", "package"]
 _WORDS = {-1: "older", 0: "ok", 1: "newer"}
 
 

@@ -17,6 +17,7 @@ COLUMNS = ["cell", "host", "database", "check", "what", "status", "before", "aft
 STATUS = "status"
 GOOD = {"ok", "kept", "as before", "own"}
 WARN = {"unexpected", "unknown"}
+KEY = ["host", "database", "check", "what"]
 
 
 def table(rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:

@@ -16,6 +16,7 @@ COLUMNS = ["cell", "host", "service", "expected", "actual", "boot", "heartbeat_a
 STATUS = "status"
 GOOD = {"ok"}
 WARN = {"stale", "unreachable"}
+KEY = ["host", "service"]
 
 
 def table(

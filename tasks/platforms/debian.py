@@ -95,6 +95,7 @@ PACKAGES = Packages(
     resolve=lambda expected: f"LC_ALL=C {_APT} --simulate install --only-upgrade {_arguments(expected, False)} 2>&1",
     transaction=transaction,
     doubt="is the version in the repository, is it pinned or on hold?",
+    set_aside="find /etc \\( -name '*.dpkg-dist' -o -name '*.dpkg-old' \\) 2>/dev/null | sort",
     unmerged="find /etc -name '*.dpkg-dist' 2>/dev/null | sort",
     kernels="dpkg-query -W -f '${db:Status-Abbrev} ${Package}\\n' 'linux-image-[0-9]*' 2>/dev/null"
     " | sed -n 's/^ii  *linux-image-/0 /p' | sort -V",

@@ -117,6 +117,7 @@ class Packages:
         resolve: the script that works out an update and changes nothing; None where there is no such thing.
         transaction: package name to version of all that it says would come.
         unmerged: the script that lists configuration files to merge, one a line; "" for none.
+        set_aside: the same, with the site's own files that an update set aside.
         kernels: the script that prints `TIME VERSION` of the installed kernels, oldest first; "" for none.
         remove_kernels: the script that removes these of the installed kernels; None where there is none.
         repositories: the script that lists the enabled repositories; "" where there are none.
@@ -146,6 +147,7 @@ class Packages:
     resolve: Callable[[Expected], str] | None = None
     transaction: Callable[[str], dict[str, str]] = lambda _said: {}
     unmerged: str = ""
+    set_aside: str = ""
     kernels: str = ""
     remove_kernels: Callable[[Sequence[str]], str] | None = None
     repositories: str = ""
@@ -155,6 +157,21 @@ class Packages:
     refresh: Callable[[str], str] = lambda _repository: ""
     busy: str = ""
     back: Back | None = None
+
+
+@dataclass(frozen=True)
+class Care:
+    """What an audit asks of a node beside packages, services and guests.
+
+    Attributes:
+        paths: folders whose free space counts.
+        puppet_lock: the file that is there while Puppet is disabled; "" where Puppet is not asked for.
+        monit: whether monit watches the services there.
+    """
+
+    paths: tuple[str, ...] = ()
+    puppet_lock: str = ""
+    monit: bool = False
 
 
 @dataclass(frozen=True)
@@ -168,16 +185,19 @@ class System:
         guests: the script that prints the running guests.
         parse_guests: its lines.
         pending: the script that prints why a reboot is due, one reason a line; "" where only the kernel can tell.
-        facts: the script that prints all of `tasks.facts` at once: of the whole platform, for these services.
+        facts: the script that prints all of `tasks.facts` at once: of the whole platform, for these services, and what
+            an audit asks, where that is wanted.
+        cares: whether it can be asked that.
     """
 
     boot_id: str
     kernel: str
     reboot: str
-    facts: Callable[["Platform", Sequence[str]], str]
+    facts: Callable[["Platform", Sequence[str], Care | None], str]
     guests: str = ""
     parse_guests: Callable[[Sequence[str]], list[Guest]] = lambda _lines: []
     pending: str = ""
+    cares: bool = False
 
 
 @dataclass(frozen=True)

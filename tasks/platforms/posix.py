@@ -4,7 +4,7 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-from tasks.platforms.model import Guard, Guest, Platform, System
+from tasks.platforms.model import Care, Guard, Guest, Platform, System
 
 TICKS_PER_SECOND = 100
 """USER_HZ: what Linux shows to programs on every platform here, whatever the kernel's own rate."""
@@ -41,10 +41,41 @@ def parse_guests(lines: Sequence[str]) -> list[Guest]:
     return sorted(found, key=lambda guest: guest.uuid)
 
 
-def facts(platform: Platform, services: Sequence[str]) -> str:
+# Of each folder, or where it would be: path, mount point, free KiB. `timeout`: a dead NFS server answers nobody.
+_SPACE = r"""
+for path in %s; do
+  there=$path
+  while [ ! -e "$there" ]; do there=${there%%/*}; there=${there:-/}; done
+  printf '%%s\t%%s\n' "$path" "$(timeout 10 df -Pk -- "$there" 2>/dev/null | awk 'NR == 2 {print $6 "\t" $4}')"
+done
+"""
+
+# What monit says of each thing that it watches: kind, name, and `Running`, `Not monitored` and so on.
+_MONIT = "timeout 20 monit summary 2>&1"
+
+
+def _condition(platform: Platform, care: Care) -> str:
+    """What an audit asks beside the rest. The answers stand between two looks at the clock."""
+    packages = platform.packages
+    quoted = " ".join(map(shlex.quote, care.paths))
+    puppet = f"[ ! -e {shlex.quote(care.puppet_lock)} ] || {{ echo disabled; cat -- {shlex.quote(care.puppet_lock)}; }}"
+    return f"""
+echo '@uptime'; cut -d' ' -f1 /proc/uptime
+echo '@kernels'; {packages.kernels or ":"}
+echo '@pending'; {platform.system.pending or ":"}
+echo '@set_aside'; {packages.set_aside or ":"}
+echo '@puppet'; {puppet if care.puppet_lock else ":"}
+echo; echo '@monit'; {_MONIT if care.monit else ":"}
+echo; echo '@space'; {_SPACE % quoted if care.paths else ":"}
+echo '@ended'; date +%s.%N
+"""
+
+
+def facts(platform: Platform, services: Sequence[str], care: Care | None = None) -> str:
     """All that a node with a bash is asked at once."""
     system, packages = platform.system, platform.packages
-    return f"""
+    began = "\necho '@began'; date +%s.%N" if care else ""
+    return f"""{began}
 echo '@boot_id'; {system.boot_id}; {system.kernel}
 echo '@packages'
 {packages.listing} || {{ echo '{packages.database} cannot be read' >&2; exit 1; }}
@@ -52,7 +83,7 @@ echo '@services'
 {platform.services.states(services) if services else ""}
 echo '@guests'
 {system.guests}
-exit 0
+{_condition(platform, care) if care else ""}exit 0
 """
 
 
@@ -63,6 +94,7 @@ LINUX = System(
     facts=facts,
     guests=GUESTS,
     parse_guests=parse_guests,
+    cares=True,
 )
 
 _GUARD = Path(__file__).parent.with_name("guard.sh").read_text()

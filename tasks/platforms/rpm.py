@@ -114,6 +114,7 @@ def by(tool: str, *, mend: str, kernel: str) -> Packages:
         install=lambda expected: f"{tool} -y install {_arguments(expected, False)}",
         resolve=lambda expected: f"printf 'N\n' | {tool} update {_arguments(expected, False)} 2>&1",
         transaction=transaction,
+        set_aside="find /etc \\( -name '*.rpmnew' -o -name '*.rpmsave' \\) 2>/dev/null | sort",
         unmerged="find /etc -name '*.rpmnew' 2>/dev/null | sort",
         kernels=f"rpm -q --qf '%{{INSTALLTIME}} %{{VERSION}}-%{{RELEASE}}\\n' {kernel} 2>/dev/null | sort -n",
         remove_kernels=remove_kernels,

@@ -12,6 +12,7 @@ from typing import Any
 from tasks.platforms import pip
 from tasks.platforms.model import (
     Back,
+    Care,
     Download,
     Expected,
     Guard,
@@ -296,7 +297,7 @@ def parse_guests(lines: Sequence[str]) -> list[Guest]:
     return sorted(found, key=lambda guest: guest.uuid)
 
 
-def facts(platform: Platform, services: Sequence[str]) -> str:
+def facts(platform: Platform, services: Sequence[str], _care: Care | None = None) -> str:
     """All that a node is asked at once."""
     states = platform.services.states(services) if services else "'[]'"
     return f"""'@boot_id'

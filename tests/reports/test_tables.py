@@ -9,6 +9,7 @@ from reports.reasons import Traces
 from reports.tables import (
     TABLES,
     backups,
+    condition,
     darktime,
     dashboard,
     findings,
@@ -53,6 +54,7 @@ EMPTY = {
     "policies": lambda: policies.table([]),
     "tokens": lambda: tokens.table([]),
     "performance": lambda: performance.table(None, None, 1.5),
+    "condition": lambda: condition.table([]),
 }
 FULL = {
     "rpms": lambda: rpms.table(Frame([package("h")]), Frame([have("h")]), set()),
@@ -75,6 +77,7 @@ FULL = {
     "policies": lambda: policies.table([ruled("h")]),
     "tokens": lambda: tokens.table([crossing("top", "a", "b", "ok")]),
     "performance": lambda: performance.table(measured(list=[0.1]), measured(list=[0.1]), 1.5),
+    "condition": lambda: condition.table([looked_at("h")], [{"cell": "top", "host": "away"}]),
 }
 
 
@@ -428,6 +431,11 @@ def test_an_image_that_its_user_deleted():
 
 
 # --- policies ---
+
+
+def looked_at(host: str, **changes: object) -> dict[str, object]:
+    seen = {"cell": "top", "host": host, "what": "kernel", "expected": "2.6.32", "actual": "2.6.32", "status": "ok"}
+    return {**seen, **changes}
 
 
 def ruled(host: str, **changes: object) -> dict[str, object]:

@@ -101,7 +101,8 @@ def test_the_summary_says_the_verdict_the_run_and_the_counts(book):
     assert ["Run", "r1"] in lines
     assert ["Note", "=not a formula"] in lines
     assert ["rpms", "no rows", 0, "RPM versions on every node, against the release's"] in lines
-    assert lines[-3:] == [["hosts", "failed", 3, "What came of each step on each host"], ["unreachable", 3], ["ok", 3]]
+    about = "What came of every step on every host: one row for each, none left out"
+    assert lines[-3:] == [["hosts", "failed", 3, about], ["unreachable", 3], ["ok", 3]]
 
 
 def one(status, name="rpms"):

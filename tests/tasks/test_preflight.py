@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from plugins.connections.errors import DatabaseError, Unreachable
+from tasks import clocks
 from tasks.errors import Refused
-from tasks.preflight import NodeFacts, clock, privileges, read, survey
+from tasks.preflight import NodeFacts, privileges, read, survey
 from tasks.preflight_script import DOWNLOAD, Questions
 from tasks.shell import has_changed
 from tests.support.scripted import Bash, Scripted, task_on
@@ -226,7 +227,7 @@ def test_the_clocks_true_offset_is_within_the_uncertainty(offset: float, there: 
     began = sent + there + offset
     done = began + work
     ended = sent + there + work + back
-    told, uncertainty = clock(sent, began, done, ended)
+    told, uncertainty = clocks.offset(sent, began, done, ended)
     assert abs(told - offset) <= uncertainty + 1e-6
 
 
