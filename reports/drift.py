@@ -150,7 +150,7 @@ def _line(name: str, key: list[str], rest: list[str], status: str, row: Mapping[
     told = [
         f"{column.replace('_', ' ')} {row[f'{column}_b'] or 'none'} → {row[f'{column}_a'] or 'none'}"
         for column in rest
-        if column != status and row[f"{column}_b"] != row[f"{column}_a"]
+        if column not in {status, "expected"} and row[f"{column}_b"] != row[f"{column}_a"]
     ]
     said = f"{was} → {now}" if was != now else ""
     words = "; ".join(filter(None, (said, ", ".join(told))))

@@ -27,6 +27,7 @@ _COLOURS: dict[str, dict[str, Look]] = {
     "good": {"bg_color": "#DDF3E4", "font_color": "#14532D"},
     "warn": {"bg_color": "#FDEFC8", "font_color": "#7A4A00"},
     "bad": {"bg_color": "#FBD9D7", "font_color": "#8B1A12"},
+    "silent": {"bg_color": "#E8DEFA", "font_color": "#4A2399"},
     "none": {"font_color": "#6B7280"},
 }
 _HEAD: dict[str, Look] = {

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from cellstep import continuity, verification
 from cellstep.cloud.load import Cloud
@@ -137,7 +138,7 @@ def _inquiry(cloud: Cloud, scope: Scope, node: Node, tables: set[str], windows: 
     care = _care(cloud, node, "condition" in tables) if himself and node.tier is not None else None
     if "condition" in tables and node.tier is None:
         care = _care(cloud, node, True)
-    if "condition" in tables and cloud.config.monitoring.kind != "none" and not node.outside:
+    if "condition" in tables and cloud.config.monitoring.kind != "none" and _watched(node):
         services[cloud.config.monitoring.kind] = None
     return Inquiry(tuple(services) if care else (), care, parts)
 
@@ -146,8 +147,13 @@ def _care(cloud: Cloud, node: Node, condition: bool) -> Care:
     if not condition:
         return Care()
     config = cloud.config
-    monit = config.monitoring.kind == "monit" and not node.outside
+    monit = config.monitoring.kind == "monit" and _watched(node)
     return Care(tuple(config.audit.free_mib), config.puppet.lock, monit)
+
+
+def _watched(node: Node) -> bool:
+    """Whether the monitoring daemon restarts services there, which a stage holds."""
+    return node.tier is not None and not node.outside
 
 
 def ask(dispatcher: Dispatcher, nodes: Sequence[Node], asked: Mapping[str, Inquiry], errand: Errand) -> Heard:
@@ -159,7 +165,8 @@ def ask(dispatcher: Dispatcher, nodes: Sequence[Node], asked: Mapping[str, Inqui
     for node in chosen:
         outcome = outcomes.get(node.name)
         if outcome is None or outcome.state != "ok":
-            heard.silent[node.name] = outcome.detail if outcome else "not asked: interrupted"
+            why = outcome.detail if outcome else "not asked: interrupted"
+            heard.silent[node.name] = why.removeprefix(f"{node.name}: ")
             continue
         told: Told = outcome.result
         if told.facts is not None:
@@ -170,15 +177,38 @@ def ask(dispatcher: Dispatcher, nodes: Sequence[Node], asked: Mapping[str, Inqui
     return heard
 
 
-def lists(nodes: Sequence[Node], heard: Heard) -> dict[str, list[dict[str, object]]]:
-    """What the next audit compares with: rows of volumes, guests, images and instances, and the databases' clocks."""
-    found: dict[str, list[dict[str, object]]] = {}
+Lists = dict[str, list[dict[str, Any]]]
+"""Rows of volumes, guests, images and instances, and the databases' clocks (windows)."""
+
+
+def carried(lists: Lists, before: Mapping[str, Sequence[Mapping[str, Any]]], missing: Mapping[str, set[str]]) -> Lists:
+    """With what is missing and nobody knows why: it stays in the lists until it is back or explained.
+
+    Args:
+        lists: of this audit.
+        before: of the one before.
+        missing: list to the names (uuid, id) of what is not there any more, or whose node gave no answer.
+    """
+    for name, gone in missing.items():
+        key = "uuid" if name == "guests" else "id"
+        here = {row[key] for row in lists.get(name, ())}
+        kept = [dict(row) for row in before.get(name, ()) if row[key] in gone - here]
+        if kept:
+            lists[name] = [*lists.get(name, []), *kept]
+    # A list that could not be read this time is compared with next time.
+    return {**{name: [dict(row) for row in rows] for name, rows in before.items() if name not in lists}, **lists}
+
+
+def lists(nodes: Sequence[Node], heard: Heard) -> Lists:
+    """What the next audit compares with."""
+    found: Lists = {}
     for table, component in LISTS.items():
         parts = heard.parts.get(f"{component}'s {table}", {})
         read = [getattr(each, table, None) for each in parts.values()]
         if table == "guests":
             found["guests"] = [dict(row) for row in verification.guest_rows(nodes, heard.of(""))]
-            found["instances"] = [dict(row) for row in continuity.instance_rows(parts)]
+            if instances := continuity.instance_rows(parts):
+                found["instances"] = [dict(row) for row in instances]
         elif any(rows is not None for rows in read):
             found[table] = [dict(row) for rows in read for row in rows or ()]
         for host, answer in parts.items():

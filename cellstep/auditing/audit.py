@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from cellstep import continuity, reporting
 from cellstep.auditing import asking, judging, kept
-from cellstep.auditing.asking import Scope
+from cellstep.auditing.asking import Lists, Scope
 from cellstep.auditing.kept import Kept
 from cellstep.baseline import Baseline
 from cellstep.cloud.load import Cloud
@@ -48,6 +48,8 @@ class Audit:
         scope: how far the upgrade is.
         seconds: how long the asking took.
         notes: what else is to be known, a line each.
+        tones: nodes by state, of `reports.judgement.STATES`.
+        made_at: when, in seconds since 1970.
     """
 
     name: str
@@ -60,6 +62,8 @@ class Audit:
     scope: Scope
     seconds: float
     notes: list[str] = field(default_factory=list)
+    tones: dict[str, int] = field(default_factory=dict)
+    made_at: float = 0.0
 
 
 def audit(
@@ -106,6 +110,7 @@ def audit(
         made = judging.tables_of(cloud, scope, nodes, heard, baseline, wanted, journal.all_open_holds())
         found = _Found(cloud, name, scope, made, heard.silent, heard.deaf, seconds, notes)
         lists = asking.lists(cloud.nodes, heard) if whole else {}
+        lists = asking.carried(lists, last.lists, _missing(made)) if whole and last else lists
         return found.written(output, last if whole else None, trend if whole else [], nodes, lists, whole=whole)
 
 
@@ -198,6 +203,18 @@ def _baseline(cloud: Cloud, last: Kept | None) -> Baseline:
     )
 
 
+MISSING = {"guests": ("uuid", {"lost", "unreachable"}), "volumes": ("id", {"lost"}), "images": ("id", {"missing"})}
+"""Table to the column that names a thing, and the statuses of one that is not there."""
+
+
+def _missing(tables: "dict[str, pd.DataFrame]") -> dict[str, set[str]]:
+    return {
+        name: set(tables[name].loc[tables[name]["status"].isin(statuses), key])
+        for name, (key, statuses) in MISSING.items()
+        if name in tables
+    }
+
+
 @dataclass
 class _Found:
     cloud: Cloud
@@ -215,7 +232,7 @@ class _Found:
         last: Kept | None,
         trend: Sequence[Trend],
         nodes: Sequence[Node],
-        lists: "dict[str, list[dict[str, object]]]",
+        lists: Lists,
         *,
         whole: bool,
     ) -> Audit:
@@ -240,6 +257,8 @@ class _Found:
         where = reporting.write(folder, "audit", self.tables, story)
         if whole:
             kept.save(cloud, mine)
+            if output is None:
+                kept.prune_reports(cloud, folder.parent)
         compliant = not self.silent and not self.deaf and reporting.compliant(self.tables)
         return Audit(
             self.name,
@@ -252,6 +271,8 @@ class _Found:
             self.scope,
             self.seconds,
             self.notes,
+            tones,
+            time.time(),
         )
 
 

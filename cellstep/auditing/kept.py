@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -86,6 +87,13 @@ def save(cloud: Cloud, audit: Kept) -> Path:
     for name in names(cloud)[: -cloud.config.audit.keep]:
         (folder(cloud) / f"{name}{SUFFIX}").unlink(missing_ok=True)
     return path
+
+
+def prune_reports(cloud: Cloud, out: Path) -> None:
+    """Let go of the reports of the oldest audits beyond `audit.keep_reports`; of nothing else in `out/`."""
+    reports = sorted(path for path in out.glob("audit-*Z*") if path.is_dir() and not path.is_symlink())
+    for path in reports[: -cloud.config.audit.keep_reports]:
+        shutil.rmtree(path, ignore_errors=True)  # what is left is let go of by the next
 
 
 def load(cloud: Cloud, name: str) -> Kept:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -10,14 +11,17 @@ from rich.table import Table
 from rich.text import Text
 
 from cellstep import reporting, standing
-from cellstep.auditing import kept
+from cellstep.auditing import kept, timers
 from cellstep.auditing.audit import Audit, compare
 from cellstep.auditing.audit import audit as make
+from cellstep.auditing.telling import tell
 from cellstep.cli.folding import groups_of, names
 from cellstep.cli.folding import shown as alike
 from cellstep.cli.options import CloudOption, JsonOption, LimitOption, OutputOption, open_cloud, reach_cloud
 from cellstep.cli.output import console, errors, print_json
+from cellstep.cli.verify import print_tables
 from cellstep.cloud.load import Cloud
+from cellstep.errors import UsageError
 from reports.story import Changes
 
 COLOURS = {"good": "green", "warn": "yellow", "bad": "red", "silent": "magenta", "none": "dim"}
@@ -40,6 +44,9 @@ def audit(
     ] = None,
     limit: LimitOption = "",
     output: OutputOption = None,
+    notify: Annotated[
+        bool, typer.Option("--notify", help="Tell whom cloud.yaml names of new problems, and write the metrics.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Look at the whole cloud and its databases at once, and say what differs from the audit before; changes nothing.
@@ -49,6 +56,8 @@ def audit(
     if context.invoked_subcommand is not None:
         return
     loaded = reach_cloud(cloud)
+    if notify and (table or limit):
+        raise UsageError("--notify goes with an audit of everything, without --table and --limit")
     journal = standing.look(loaded)
     with _progress(loaded, shown=not as_json) as ended:
         found = make(loaded, journal, tables=table or (), limit=limit, output=output, ended=ended)
@@ -56,7 +65,39 @@ def audit(
         _print_values(found)
     else:
         _print(loaded, found)
+    for line in tell(loaded, found) if notify else ():
+        errors.print(f"cellstep: could not be told: {line}", markup=False)
     raise typer.Exit(0 if found.compliant else 3)
+
+
+@app.command()
+def install(
+    calendar: Annotated[
+        str, typer.Option("--calendar", metavar="WHEN", help="As systemd.time(7) has it: daily, '*-*-* 02:30'.")
+    ] = "",
+    crontab: Annotated[
+        str, typer.Option("--crontab", metavar="WHEN", help="Print a line for a crontab instead: '30 2 * * *'.")
+    ] = "",
+    user: Annotated[str, typer.Option("--user", metavar="NAME", help="Who runs it.")] = "root",
+    units: Annotated[
+        Path | None, typer.Option("--units", metavar="DIR", help="Only write the units, into this folder.")
+    ] = None,
+    cloud: CloudOption = None,
+) -> None:
+    """Have audits made on a schedule: writes and enables a service and a timer of systemd, or prints a crontab line."""
+    loaded = open_cloud(cloud)
+    if bool(calendar) == bool(crontab):
+        raise UsageError("give one of --calendar and --crontab")
+    if crontab:
+        typer.echo(timers.crontab(loaded, crontab))
+        return
+    made = timers.units(loaded, calendar, user)
+    timers.check(made, calendar)
+    for path in timers.write(made, units or timers.UNITS):
+        console.print(f"wrote {path}", markup=False, soft_wrap=True)
+    if units is None:
+        timers.enable(made)
+        console.print(f"enabled {made.name}.timer; `systemctl list-timers {made.name}.timer` tells when it is next")
 
 
 @app.command()
@@ -107,21 +148,11 @@ def _progress(cloud: Cloud, *, shown: bool) -> Iterator[Callable[[int], None]]:
 
 
 def _print(cloud: Cloud, found: Audit) -> None:
-    from reports.tables import TABLES  # noqa: PLC0415 - brings pandas, 0.6 s
-
     if found.changes is not None:
         console.print(f"[bold]since {found.changes.since}[/bold]")
         _print_changes(found.changes, CHANGES_SHOWN)
         console.print()
-    counts = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
-    for name, by_status in reporting.verdicts(found.tables).items():
-        good = TABLES[name].GOOD
-        words = Text(", ").join(
-            Text(f"{count:,} {status}", style="green" if status in good else "red")
-            for status, count in by_status.items()
-        )
-        counts.add_row(Text(name, style="bold"), words if by_status else Text("no rows", style="dim"))
-    console.print(counts)
+    print_tables(found.tables, cloud.fold)
     groups, rest = alike(groups_of(cloud, (("", why, host) for host, why in found.silent.items())))
     for group in groups:
         console.print(Text.assemble((f"could not be asked: {names(cloud, group.nodes)}: ", "red"), group.text))

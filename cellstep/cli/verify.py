@@ -1,6 +1,6 @@
 """`cellstep verify`: a stage's tables, made and judged by themselves."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Annotated, Any
 
 import typer
@@ -59,23 +59,8 @@ def print_values(report: proof.Report) -> None:
 
 
 def print_report(report: proof.Report) -> None:
-    """Print counts by table and status, then the rows that are not as they should be."""
-    from reports.tables import TABLES, findings  # noqa: PLC0415 - brings pandas, 0.6 s
-
-    counts = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
-    for name, by_status in reporting.verdicts(report.tables).items():
-        good = TABLES[name].GOOD
-        words = Text(", ").join(
-            Text(f"{count:,} {status}", style="green" if status in good else "red")
-            for status, count in by_status.items()
-        )
-        counts.add_row(Text(name, style="bold"), words if by_status else Text("no rows", style="dim"))
-    console.print(counts)
-    for name, frame in report.tables.items():
-        bad = findings(name, frame)
-        if not bad.empty and name not in {"hosts", "quarantine"}:
-            console.print(f"\n[bold]{name}[/bold]: {len(bad):,} of {len(frame):,} rows are not as they should be")
-            _print_bad(name, bad, report.cloud.fold)
+    """Print what a report found."""
+    print_tables(report.tables, report.cloud.fold)
     _print_silent(report)
     print_quarantine(report.cloud, report.quarantined)
     for gate in report.overridden:
@@ -83,6 +68,26 @@ def print_report(report: proof.Report) -> None:
     for name, hosts in report.held.items():
         console.print(f"still held: {name} on {report.cloud.fold(hosts)}", style="yellow", soft_wrap=True)
     console.print(f"\nreports: {report.folder}", soft_wrap=True)
+
+
+def print_tables(tables: Mapping[str, Any], fold: Callable[[Iterable[str]], str]) -> None:
+    """Print counts by table and status, then the rows that are not as they should be."""
+    from reports.tables import TABLES, findings  # noqa: PLC0415 - brings pandas, 0.6 s
+
+    counts = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
+    for name, by_status in reporting.verdicts(tables).items():
+        good = TABLES[name].GOOD
+        words = Text(", ").join(
+            Text(f"{count:,} {status}", style="green" if status in good else "red")
+            for status, count in by_status.items()
+        )
+        counts.add_row(Text(name, style="bold"), words if by_status else Text("no rows", style="dim"))
+    console.print(counts)
+    for name, frame in tables.items():
+        bad = findings(name, frame)
+        if not bad.empty and name not in {"hosts", "quarantine"}:
+            console.print(f"\n[bold]{name}[/bold]: {len(bad):,} of {len(frame):,} rows are not as they should be")
+            _print_bad(name, bad, fold)
 
 
 def _print_silent(report: proof.Report) -> None:

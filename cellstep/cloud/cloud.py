@@ -151,13 +151,13 @@ class Cloud:
         """
         if self.config.dashboard is None:
             raise ConfigurationError(["cloud.yaml: dashboard is not there; describe the dashboard"])
-        return _read_secret(self.config.dashboard.password_file, "dashboard.password_file").get_secret_value()
+        return read_secret(self.config.dashboard.password_file, "dashboard.password_file").get_secret_value()
 
     @cached_property
     def _password(self) -> SecretStr:
         databases = self.config.databases
         if databases.password_file is not None:
-            return _read_secret(databases.password_file, "databases.password_file")
+            return read_secret(databases.password_file, "databases.password_file")
         if databases.password_env is not None:
             value = os.environ.get(databases.password_env, "")
             if not value:
@@ -279,21 +279,30 @@ def _register_connections() -> None:
             ConnectionPluginRegister.register(name, plugin)
 
 
-def _read_secret(path: Path, key: str) -> SecretStr:
+def read_secret(path: Path, key: str) -> SecretStr:
+    """The one line of a file that nobody else may read.
+
+    Args:
+        path: the file.
+        key: of cloud.yaml, for the message.
+
+    Raises:
+        ConfigurationError: it cannot be read, others may read it, or it has not just one line.
+    """
     where = f"cloud.yaml: {key}: {path}"
     try:
         mode = path.stat().st_mode
         if not stat.S_ISREG(mode):
-            raise ConfigurationError([f"{where} is not a file; name a file with the password in it"])
+            raise ConfigurationError([f"{where} is not a file; name a file with one line in it"])
         if mode & (stat.S_IRWXG | stat.S_IRWXO):
             raise ConfigurationError([f"{where} is open to others (mode {stat.S_IMODE(mode):04o}); chmod 600 it"])
         text = path.read_text(encoding="utf-8")
     except OSError as error:
         reason = (error.strerror or "unreadable").lower()
-        raise ConfigurationError([f"{where} cannot be read: {reason}; write the password into it, mode 600"]) from None
+        raise ConfigurationError([f"{where} cannot be read: {reason}; write it, mode 600"]) from None
     except UnicodeDecodeError:
-        raise ConfigurationError([f"{where} is not UTF-8 text; write the password into it"]) from None
+        raise ConfigurationError([f"{where} is not UTF-8 text; write one line into it"]) from None
     secret = text.rstrip("\r\n")
     if not secret or "\n" in secret or "\0" in secret:
-        raise ConfigurationError([f"{where} must have one line, the password; write it so"])
+        raise ConfigurationError([f"{where} must have just one line; write it so"])
     return SecretStr(secret)
