@@ -61,11 +61,13 @@ def audit(
     journal = standing.look(loaded)
     with _progress(loaded, shown=not as_json) as ended:
         found = make(loaded, journal, tables=table or (), limit=limit, output=output, ended=ended)
+    # Before anything is printed: who reads the output may go away.
+    untold = tell(loaded, found) if notify else []
     if as_json:
         _print_values(found)
     else:
         _print(loaded, found)
-    for line in tell(loaded, found) if notify else ():
+    for line in untold:
         errors.print(f"cellstep: could not be told: {line}", markup=False)
     raise typer.Exit(0 if found.compliant else 3)
 

@@ -78,7 +78,7 @@ def facts(platform: Platform, services: Sequence[str], care: Care | None = None)
     return f"""{began}
 echo '@boot_id'; {system.boot_id}; {system.kernel}
 echo '@packages'
-{packages.listing} || {{ echo '{packages.database} cannot be read' >&2; exit 1; }}
+{packages.listing} || {{ echo {shlex.quote(f"{packages.database} cannot be read")} >&2; exit 1; }}
 echo '@services'
 {platform.services.states(services) if services else ""}
 echo '@guests'

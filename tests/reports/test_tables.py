@@ -77,7 +77,7 @@ FULL = {
     "policies": lambda: policies.table([ruled("h")]),
     "tokens": lambda: tokens.table([crossing("top", "a", "b", "ok")]),
     "performance": lambda: performance.table(measured(list=[0.1]), measured(list=[0.1]), 1.5),
-    "condition": lambda: condition.table([looked_at("h")], [{"cell": "top", "host": "away"}]),
+    "condition": lambda: condition.table([looked_at("h")]),
 }
 
 
@@ -720,4 +720,14 @@ def test_a_list_of_an_earlier_cellstep_is_compared_by_what_it_has():
     assert volumes.table(Frame([volume("v")]), after, Traces())["status"].tolist() == ["same"]
     assert volumes.table(Frame([volume("v", size=2)]), after, Traces())["explanation"].tolist() == [
         "size in GiB 2 -> 1"
+
+
+def test_a_node_that_gave_no_answer_is_one_row():
+    made = condition.table(
+        [looked_at("h"), looked_at("h", what="clock", status="off")], [{"cell": "c1", "host": "away"}]
+    )
+    assert made[["host", "what", "status"]].to_numpy().tolist() == [
+        ["h", "kernel", "ok"],
+        ["h", "clock", "off"],
+        ["away", "node", "unreachable"],
     ]
