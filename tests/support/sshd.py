@@ -17,6 +17,7 @@ from plugins.connections.ssh import Ssh
 Connect = Callable[..., Ssh]
 
 START_TIMEOUT_S = 10.0
+EVERYWHERE = "0.0.0.0"  # noqa: S104 - all of loopback has no other name; only our own key is let in
 STOP_TIMEOUT_S = 10.0
 
 
@@ -96,6 +97,7 @@ def start(
     host_keys: tuple[str, ...] = ("ed25519",),
     key: str = "ed25519",
     environment: str = "",
+    listen: str = "127.0.0.1",
 ) -> Sshd:
     """Start an sshd and wait until it answers, at most 10 s; the caller calls `stop()`.
 
@@ -106,6 +108,7 @@ def start(
         key: type of the key it lets in.
         environment: `NAME=value` words for its sessions. HOME is the server's directory, so that the shell
             start-up files of this account (which take longer than SSH itself) stay out of it.
+        listen: the address; 127.0.0.0 stands for every one of loopback's.
 
     Raises:
         SshdMissingError: no sshd on this machine.
@@ -131,7 +134,7 @@ def start(
             [
                 *lines,
                 f"Port {port}",
-                "ListenAddress 127.0.0.1",
+                f"ListenAddress {EVERYWHERE if listen == '127.0.0.0' else listen}",
                 *(f"HostKey {name}" for name in names),
                 f"AuthorizedKeysFile {directory / 'authorized_keys'}",
                 f"SetEnv HOME={directory} {environment}",
@@ -181,9 +184,10 @@ def running(
     host_keys: tuple[str, ...] = ("ed25519",),
     key: str = "ed25519",
     environment: str = "",
+    listen: str = "127.0.0.1",
 ) -> Iterator[Sshd]:
     """`start()` for a with statement: stops the server at its end."""
-    server = start(tmp_path, *lines, host_keys=host_keys, key=key, environment=environment)
+    server = start(tmp_path, *lines, host_keys=host_keys, key=key, environment=environment, listen=listen)
     try:
         yield server
     finally:
