@@ -4,9 +4,8 @@
 
 One real sshd answers on HOSTS addresses of loopback, each with its own data. Side by side, in one session and with 50
 at once: `cellstep audit` (parsing, tables, reports and all), a bare loop of paramiko with the same command (the floor),
-`clush`, and `ansible -m package_facts` with pipelining and ControlPersist. The last two go to fewer hosts, because they
-take so long: their figures are for each host. Prints wall and CPU time, memory and ratios; ends with 1 where the audit did not find exactly
-what was planted.
+and on fewer hosts, as they take so long, `clush`, and `ansible -m package_facts` with pipelining and ControlPersist.
+Prints wall and CPU time, memory and ratios; ends with 1 where the audit did not find exactly what was planted.
 """
 
 import json

@@ -1,6 +1,6 @@
 """Tables kept small: nodes whose rows are the same share them, and in a cloud most do."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import pandas as pd
@@ -22,16 +22,18 @@ def pack(frame: pd.DataFrame) -> dict[str, Any]:
         return {"columns": list(texts.columns), "sets": [{"hosts": [], "rows": rows}] if rows else []}
     named = ["host", *(["cell"] if "cell" in texts.columns else [])]
     columns = [column for column in texts.columns if column not in {"cell", "host"}]
-    values: list[tuple[str, ...]] = list(texts[columns].itertuples(index=False, name=None))
-    places: list[tuple[str, ...]] = list(texts[named].itertuples(index=False, name=None))
-    by_host: dict[tuple[str, ...], list[tuple[str, ...]]] = {}
-    for place, row in zip(places, values, strict=True):
-        by_host.setdefault(place, []).append(row)
+    by_place: dict[tuple[str, ...], list[tuple[str, ...]]] = {}
+    for place, row in zip(_tuples(texts, named), _tuples(texts, columns), strict=True):
+        by_place.setdefault(place, []).append(row)
     alike: dict[tuple[tuple[str, ...], ...], list[list[str]]] = {}
-    for place, its in by_host.items():
+    for place, its in by_place.items():
         alike.setdefault(tuple(its), []).append(list(place))
     sets = [{"hosts": hosts, "rows": [list(row) for row in same]} for same, hosts in alike.items()]
     return {"columns": [*named, *columns], "sets": sets}
+
+
+def _tuples(texts: pd.DataFrame, columns: list[str]) -> Iterable[tuple[str, ...]]:
+    return zip(*(texts[column].tolist() for column in columns), strict=True)
 
 
 def unpack(packed: Mapping[str, Any]) -> pd.DataFrame:

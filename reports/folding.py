@@ -1,8 +1,9 @@
 """Rows that say the same of many nodes are one row: what a page shows of a table of thousands."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
 
 from reports.judgement import tone
@@ -16,6 +17,9 @@ ALIKE = 100
 
 SHOWN = 300
 """Groups of a table at most; the CSV has all rows."""
+
+NAMED = 50
+"""Nodes of rows that are as they should be are named up to this number."""
 
 _ORDER = ("bad", "warn", "good")
 
@@ -71,7 +75,7 @@ def folded(name: str, frame: pd.DataFrame, fold: Callable[[Iterable[str]], str])
         fold: makes node names one short text.
     """
     status = str(TABLES[name].STATUS)
-    texts = frame.astype("str").fillna("").replace("<NA>", "")
+    texts = frame.astype("str").fillna("").replace("<NA>", "").reset_index(drop=True)
     tones = texts[status].map({word: tone(name, word) for word in texts[status].unique()})
     with_nodes = "host" in texts.columns
     columns = tuple(
@@ -80,16 +84,27 @@ def folded(name: str, frame: pd.DataFrame, fold: Callable[[Iterable[str]], str])
         if column not in PLACE and column != status and texts[column].str.len().max() > 0
     )
     keys = _told_apart(texts[list(columns)], tones == "good").assign(_status=texts[status], _tone=tones)
-    nodes = texts["host"] if with_nodes else pd.Series("", index=texts.index)
+    codes, found = pd.factorize(pd.MultiIndex.from_frame(keys))
+    order = np.argsort(codes, kind="stable")
+    parts = np.split(order, np.flatnonzero(np.diff(codes[order])) + 1) if len(order) else []
+    nodes = texts["host"].to_numpy() if with_nodes else None
     groups = []
-    for key, at in keys.groupby(list(keys.columns), sort=False).groups.items():
-        *cells, word, colour = map(str, key) if isinstance(key, tuple) else [str(key)]
-        where = fold(sorted(set(nodes[at]))) if with_nodes else ""
-        groups.append(Group(tuple(cells), where, len(at), word, colour))
+    for at, key in zip(parts, found, strict=True):
+        *values, word, colour = map(str, key)
+        groups.append((tuple(values), [] if nodes is None else list(dict.fromkeys(nodes[at])), len(at), word, colour))
     # Steps of a run stay in its order; of everything else the worst is first.
-    groups.sort(key=lambda group: _ORDER.index(group.tone))
-    worst = groups[0].tone if groups else "none"
-    return Folded(name, columns, tuple(groups[:SHOWN]), max(len(groups) - SHOWN, 0), len(frame), with_nodes, worst)
+    groups.sort(key=lambda group: _ORDER.index(group[-1]))
+    worst = groups[0][-1] if groups else "none"
+    shown = [
+        Group(cells, _where(hosts, colour, fold), rows, word, colour)
+        for cells, hosts, rows, word, colour in groups[:SHOWN]
+    ]
+    return Folded(name, columns, tuple(shown), max(len(groups) - SHOWN, 0), len(frame), with_nodes, worst)
+
+
+def _where(hosts: Sequence[str], colour: str, fold: Callable[[Iterable[str]], str]) -> str:
+    """The nodes of a group in one text; of many that are well only how many they are."""
+    return f"{len(hosts):,} nodes" if colour == "good" and len(hosts) > NAMED else fold(sorted(hosts))
 
 
 def _told_apart(texts: pd.DataFrame, good: pd.Series) -> pd.DataFrame:

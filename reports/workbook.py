@@ -169,6 +169,11 @@ class Workbook:
         sheet.freeze_panes(1, 0)
         sheet.repeat_rows(0)
         sheet.autofilter(0, 0, len(frame), len(frame.columns) - 1)
+        # The lines between rows, at once: a format for each cell, empty ones too, would take as long as the texts.
+        line = self._book.add_format(_LINES)
+        sheet.conditional_format(
+            1, 0, max(len(frame), 1), len(frame.columns) - 1, {"type": "no_errors", "format": line}
+        )
         # Project ids may be all digits; Excel need not remark on it.
         sheet.ignore_errors({"number_stored_as_text": f"A1:XFD{MAX_ROWS}"})
         sheet.set_row(0, 22)
@@ -190,29 +195,24 @@ class Workbook:
                 self._text_column(sheet, column, shown)
 
     def _number_column(self, sheet: Worksheet, column: int, values: pd.Series) -> None:
-        plain = self._format(num_format="0", align="right", indent=2, **_LINES)
+        plain = self._format(num_format="0", align="right", indent=2)
         for row, value in enumerate(values.tolist(), start=1):
-            if pd.isna(value):
-                sheet.write_blank(row, column, None, plain)
-            else:
+            if not pd.isna(value):
                 sheet.write_number(row, column, value, plain)
 
     def _status_column(self, sheet: Worksheet, column: int, name: str, values: pd.Series) -> None:
-        formats = {
-            status: self._format(indent=1, **_LINES, **_COLOURS[tone(name, status)]) for status in values.unique()
-        }
+        formats = {status: self._format(indent=1, **_COLOURS[tone(name, status)]) for status in values.unique()}
         for row, status in enumerate(values.tolist(), start=1):
             sheet.write_string(row, column, status, formats[status])
 
     def _text_column(self, sheet: Worksheet, column: int, values: pd.Series) -> None:
-        plain = self._format(**_LINES)
         for row, text in enumerate(values.tolist(), start=1):
+            if not text:
+                continue
             if text.startswith(_FORMULA_LIKE) or len(text) > _MAX_TEXT:
-                self._text(sheet, row, column, text, _LINES)
-            elif text:
-                sheet.write_string(row, column, text, plain)
+                self._text(sheet, row, column, text, {})
             else:
-                sheet.write_blank(row, column, None, plain)
+                sheet.write_string(row, column, text)
 
     def _text(self, sheet: Worksheet, row: int, column: int, text: str, look: dict[str, Look]) -> None:
         """Write a text as text: Excel's own mark (a leading quote) keeps it so even when it is edited."""
