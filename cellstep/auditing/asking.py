@@ -66,6 +66,11 @@ class Scope:
             return set(verification.tables_for(component)) - LISTS.keys()
         return {"services"} if component in self.ahead else set()
 
+    def about(self, cloud: Cloud, component: str, node: Node) -> bool:
+        """Whether anything of a component is expected on a node: the new dashboard's machine is bare before its stage."""
+        dashboard = cloud.config.dashboard
+        return not (component in self.ahead and dashboard is not None and node.name == dashboard.new)
+
     def words(self) -> dict[str, str]:
         """For the summary."""
         return {
@@ -122,7 +127,7 @@ def inquiries(
 def _inquiry(cloud: Cloud, scope: Scope, node: Node, tables: set[str], windows: Mapping[str, str]) -> Inquiry:
     services: dict[str, None] = {}
     parts = {}
-    for component in scope.judged:
+    for component in (name for name in scope.judged if scope.about(cloud, name, node)):
         wanted = verification.wanted(cloud, component, node, tables & scope.tables_of(component))
         services |= dict.fromkeys(wanted.facts or ())
         wanted = replace(wanted, facts=None)

@@ -47,7 +47,8 @@ def tables_of(
     for component in scope.judged:
         wanted = scope.tables_of(component) & set(tables)
         answers = heard.of(component)
-        found = comparison.tables_of(cloud, component, nodes, answers, Baseline(), wanted) if wanted else {}
+        its = [node for node in nodes if scope.about(cloud, component, node)]
+        found = comparison.tables_of(cloud, component, its, answers, Baseline(), wanted) if wanted else {}
         for name, frame in found.items():
             made.setdefault(name, []).append(frame)
     for name in sorted(LISTS.keys() & set(tables)):
@@ -102,6 +103,9 @@ def rows_of(cloud: Cloud, facts: Facts, said: Condition, held: Collection[str]) 
     else:
         yield _row("puppet", "enabled", f"disabled: {_message(reason)}", "held" if "puppet" in held else "disabled")
     yield from _monit(cloud, facts, said, "monitoring" in held)
+    for service, state in facts.services.items():
+        if state["boot"] == "off":
+            yield _row(f"boot: {service}", "on", "off", "held" if held else "not at boot")
     files = said.set_aside
     more = f" and {len(files) - SHOWN_FILES} more" if len(files) > SHOWN_FILES else ""
     yield _row("files", "none set aside", ", ".join(files[:SHOWN_FILES]) + more, "set aside" if files else "ok")

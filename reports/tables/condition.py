@@ -1,10 +1,10 @@
 """The condition of every node: kernel, boot, Puppet, monit, files set aside, clock, space.
 
 A row for each thing that is looked at. Status, by what it is: `ok`; `held` (off on purpose: a run that is not
-finished holds it); kernel `not running` (a newer one is installed) and
-reboot `due`; puppet `disabled`; monit `silent` (it did not answer), `not watched` (a thing that it does not watch) and
-`failed` (a thing that it says is not well); files `set aside` (an update left them beside the site's own); clock `off`;
-space `low`; and `unreachable`, a single row of the node.
+finished holds it); kernel `not running` (a newer one is installed) and reboot `due`; puppet `disabled`; monit `silent`
+(it did not answer), `not watched` (a thing that it does not watch) and `failed` (a thing that it says is not well); boot
+`not at boot` (a service that would not start with the node); files `set aside` (an update left them beside the
+site's own); clock `off`; space `low`; and `unreachable`, a single row of the node.
 """
 
 from collections.abc import Iterable, Mapping
@@ -17,7 +17,7 @@ from reports.tables import frames
 COLUMNS = ["cell", "host", "what", "expected", "actual", "status"]
 STATUS = "status"
 GOOD = {"ok"}
-WARN = {"held", "not running", "due", "not watched", "set aside", "unreachable"}
+WARN = {"held", "not running", "not at boot", "due", "not watched", "set aside", "unreachable"}
 KEY = ["host", "what"]
 PASSING = {"uptime"}
 """What changes by itself: no audit is another by that."""
