@@ -720,6 +720,7 @@ def test_a_list_of_an_earlier_cellstep_is_compared_by_what_it_has():
     assert volumes.table(Frame([volume("v")]), after, Traces())["status"].tolist() == ["same"]
     assert volumes.table(Frame([volume("v", size=2)]), after, Traces())["explanation"].tolist() == [
         "size in GiB 2 -> 1"
+    ]
 
 
 def test_a_node_that_gave_no_answer_is_one_row():
