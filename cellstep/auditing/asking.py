@@ -67,7 +67,7 @@ class Scope:
         return {"services"} if component in self.ahead else set()
 
     def about(self, cloud: Cloud, component: str, node: Node) -> bool:
-        """Whether anything of a component is expected on a node: the new dashboard's machine is bare before its stage."""
+        """Whether anything of a component is expected on a node: the new dashboard's is bare before its stage."""
         dashboard = cloud.config.dashboard
         return not (component in self.ahead and dashboard is not None and node.name == dashboard.new)
 

@@ -1,8 +1,8 @@
 """The condition of every node: kernel, boot, Puppet, monit, files set aside, clock, space.
 
 A row for each thing that is looked at. Status, by what it is: `ok`; `held` (off on purpose: a run that is not
-finished holds it); kernel `not running` (a newer one is installed) and reboot `due`; puppet `disabled`; monit `silent`
-(it did not answer), `not watched` (a thing that it does not watch) and `failed` (a thing that it says is not well); boot
+finished holds it); kernel `not running` (a newer one is installed), reboot `due`; puppet `disabled`; monit `silent` (it
+did not answer), `not watched` (a thing that it does not watch) and `failed` (a thing that it says is not well); boot
 `not at boot` (a service that would not start with the node); files `set aside` (an update left them beside the
 site's own); clock `off`; space `low`; and `unreachable`, a single row of the node.
 """
