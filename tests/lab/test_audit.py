@@ -84,9 +84,9 @@ def test_exactly_what_was_planted_is_found(lab: TestLab):
     )
     volume, image = lab.sql("top-infra01", VOLUME), lab.sql("top-infra01", IMAGE)
     # A run of Puppet's that is under way would start the service again.
-    rest = "for n in $(seq 120); do pgrep -f 'puppet (apply|agent)' > /dev/null || break; sleep 1; done"
+    rest = "for n in $(seq 120); do pgrep -f '[p]uppet (apply|agent)' > /dev/null || break; sleep 1; done"
     planted = {
-        "c01-n01": f"puppet agent --disable 'by hand' && {rest}; service monit stop && service openstack-nova-compute stop",
+        "c01-n01": f"puppet agent --disable mine; {rest}; service monit stop; service openstack-nova-compute stop",
         "c01-n02": "rpm -e --nodeps openstack-ceilometer-compute && touch /etc/nova/nova.conf.rpmnew",
         "c02-n02": "chkconfig openstack-nova-compute off; monit unmonitor openstack-nova-compute",
         "c02-ctl01": "touch /etc/nova/policy.json.rpmsave",
