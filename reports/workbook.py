@@ -69,7 +69,7 @@ class Workbook:
         sheet = self._book.add_worksheet("summary")
         self._page(sheet, landscape=False)
         sheet.hide_gridlines(2)
-        for column, width in enumerate((2, 20, 22, 12, 52)):
+        for column, width in enumerate((2, 20, 22, 12, 80)):
             sheet.set_column(column, column, width, self._format())
         sheet.set_row(1, 28)
         sheet.write_string(1, 1, self._title, self._format(bold=True, font_size=18, font_color=_INK))
