@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from cellstep.cloud.load import Cloud
 from cellstep.errors import UsageError
-from reports.drift import Side
 from reports.story import Trend
 from reports.writers import replacing
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from reports.drift import Side
 
 FORMAT = 1
 SUFFIX = ".json.gz"
@@ -48,9 +49,10 @@ class Kept:
         """Its column in the trend."""
         return Trend(self.at, self.tones)
 
-    def side(self) -> Side:
+    def side(self) -> "Side":
         """As it is compared with another."""
         from reports.compact import unpack  # noqa: PLC0415 - brings pandas, 0.6 s
+        from reports.drift import Side  # noqa: PLC0415 - the same
 
         tables = {name: unpack(packed) for name, packed in self.packed.items()}
         return Side(tables, self.silent, frozenset(self.nodes))

@@ -160,10 +160,9 @@ def test_what_fails_leaves_the_old_file_and_no_scrap(tmp_path):
     assert [(file.name, file.read_text()) for file in tmp_path.iterdir()] == [("rpms.csv", "old")]
 
 
-def test_importing_the_writers_loads_no_pandas():
-    script = (
-        "import sys, reports.writers, reports.nevra; print([m for m in ('pandas', 'xlsxwriter') if m in sys.modules])"
-    )
+@pytest.mark.parametrize("modules", ["reports.writers, reports.nevra", "cellstep.cli.main"])
+def test_what_every_command_imports_loads_no_pandas(modules):
+    script = f"import sys, {modules}; print([m for m in ('pandas', 'xlsxwriter', 'jinja2') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout.strip() == "[]"
 
