@@ -15,6 +15,8 @@ from tasks.holds import Noted, skipped, unchanged
 
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 PATIENCE_MS = 30_000
+ARGUMENTS = ("--no-sandbox", "--disable-dev-shm-usage")
+"""As root there is no sandbox to be had; and in containers /dev/shm is small."""
 
 
 def lacking() -> str:
@@ -57,7 +59,7 @@ def _look(base: str, username: str, password: str) -> list[str]:
     found: list[str] = []
     with api.sync_playwright() as playwright:
         try:
-            browser = playwright.chromium.launch(executable_path=program(), args=["--no-sandbox"])
+            browser = playwright.chromium.launch(executable_path=program(), args=ARGUMENTS)
         except api.Error as error:
             return [f"the browser {program()} does not start: {_first_line(error)}"]
         try:
