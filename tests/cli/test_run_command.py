@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -91,11 +92,12 @@ def test_wrong_usage_is_one_clear_line_and_exit_2(cloud: Path, arguments, said):
 @pytest.mark.parametrize(("number", "expected"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_drains_and_ends_the_run_with_its_own_code(cloud: Path, number: signal.Signals, expected: int):
     """A node that takes the connection and says nothing: the run waits for its greeting when the signal comes."""
-    with socket.create_server(("127.0.1.4", 0)) as silent:
-        inventory = cloud / "inventory.yaml"
-        text = inventory.read_text(encoding="utf-8")
-        assert "top-infra01: {address: 127.0.1.4, port: 9}" in text
-        inventory.write_text(text.replace("127.0.1.4, port: 9", f"127.0.1.4, port: {silent.getsockname()[1]}"))
+    inventory = cloud / "inventory.yaml"
+    text = inventory.read_text(encoding="utf-8")
+    found = re.search(r"top-infra01: \{address: (127\.0\.1\.\d+), port: 9\}", text)
+    assert found
+    with socket.create_server((found[1], 0)) as silent:
+        inventory.write_text(text.replace(f"{found[1]}, port: 9", f"{found[1]}, port: {silent.getsockname()[1]}"))
         with subprocess.Popen(
             [*CELLSTEP, "run", "nova", "--yes"],
             env={**os.environ, "CELLSTEP_CLOUD": str(cloud)},

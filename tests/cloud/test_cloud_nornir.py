@@ -111,11 +111,11 @@ def test_the_password_is_in_no_repr(cloud):
 @pytest.mark.parametrize(
     ("text", "mode", "hint"),
     [
-        (None, 0, "no such file or directory; write the password into it, mode 600"),
+        (None, 0, "no such file or directory; write it, mode 600"),
         ("x", 0o644, "is open to others (mode 0644); chmod 600 it"),
         ("x", 0o620, "is open to others (mode 0620); chmod 600 it"),
-        ("", 0o600, "must have one line, the password"),
-        ("a\nb\n", 0o600, "must have one line, the password"),
+        ("", 0o600, "must have just one line"),
+        ("a\nb\n", 0o600, "must have just one line"),
     ],
 )
 def test_a_password_file_that_will_not_do(cloud, text, mode, hint):
