@@ -3,6 +3,7 @@
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -167,9 +168,9 @@ def upgrades(journal: Journal, stage: str, release: str) -> tuple[RunRecord | No
         stage: the stage.
         release: the pair of releases.
     """
-    backed_out = journal.last_run(f"{stage}-backout", whole=True)
-    since = backed_out.finished_at if backed_out and backed_out.state == "complete" else None
-    ours = [run for run in journal.runs(stage) if run.release == release and (not since or run.started_at > since)]
+    back = f"{stage}-backout"
+    since = takewhile(lambda run: not (run.stage == back and run.whole and run.state == "complete"), journal.runs())
+    ours = [run for run in since if run.stage == stage and run.release == release]
     changing = [run for run in ours if _changed(journal, run)]
     newest = next((run for run in ours if run.whole), None)
     return (changing[-1] if changing else newest), newest

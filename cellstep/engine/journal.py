@@ -51,9 +51,10 @@ class RunRecord:
         return not any(self.options.get(name) for name in ("step", "limit", "from", "holds"))
 
 
+# In the order they were begun: two runs may begin in one millisecond, and a clock may be set back.
 _RUNS = (
     "SELECT id, stage, operator, release, plan_digest, options, output, started_at, finished_at, state, exit_code,"
-    " message, version, machine, pid FROM runs WHERE (? IS NULL OR stage=?) ORDER BY started_at DESC, id DESC"
+    " message, version, machine, pid FROM runs WHERE (? IS NULL OR stage=?) ORDER BY rowid DESC"
 )
 
 

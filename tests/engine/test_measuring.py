@@ -46,6 +46,16 @@ def test_after_a_back_out_it_begins_anew(journal):
     assert ids(journal) == [again, again]
 
 
+def test_runs_of_one_millisecond_are_in_their_order(journal, monkeypatch):
+    monkeypatch.setattr("cellstep.engine.journal.now", lambda: "2026-11-23T09:21:03.000Z")
+    for _ in range(10):
+        run(journal, "changed")
+    run(journal, "changed", stage="nova-backout")
+    again = run(journal, "changed")
+    assert ids(journal) == [again, again]
+    assert next(journal.runs("nova")).id == again
+
+
 def test_an_unknown_stage_is_one_line():
     with pytest.raises(UsageError, match="there is no stage “nowa” to measure; the stages are: ceilometer"):
         measuring.refuse_unknown("nowa")
