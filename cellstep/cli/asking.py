@@ -11,11 +11,11 @@ from rich.text import Text
 
 from cellstep import runs, standing
 from cellstep.cli.display import RunDisplay
-from cellstep.cli.folding import names
 from cellstep.cli.output import console
 from cellstep.cloud.load import Cloud
 from cellstep.engine.run import Crossing
 from cellstep.errors import UsageError
+from cellstep.folding import names
 from cellstep.stages import STAGES, runbook_of
 
 

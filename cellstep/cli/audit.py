@@ -15,13 +15,13 @@ from cellstep.auditing import kept, timers
 from cellstep.auditing.audit import Audit, compare
 from cellstep.auditing.audit import audit as make
 from cellstep.auditing.telling import tell
-from cellstep.cli.folding import groups_of, names
-from cellstep.cli.folding import shown as alike
 from cellstep.cli.options import CloudOption, JsonOption, LimitOption, OutputOption, open_cloud, reach_cloud
 from cellstep.cli.output import console, errors, print_json
 from cellstep.cli.verify import print_tables
 from cellstep.cloud.load import Cloud
 from cellstep.errors import UsageError
+from cellstep.folding import groups_of, names
+from cellstep.folding import shown as alike
 from reports.story import Changes
 
 COLOURS = {"good": "green", "warn": "yellow", "bad": "red", "silent": "magenta", "none": "dim"}

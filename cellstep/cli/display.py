@@ -13,11 +13,11 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from cellstep.cli.folding import groups_of, names, shown
 from cellstep.cloud.load import Cloud
 from cellstep.cloud.nodes import Node
 from cellstep.engine.dispatch import Outcome
 from cellstep.engine.steps import Finding, Step
+from cellstep.folding import groups_of, names, shown
 
 COLOURS = {
     "ok": "green",

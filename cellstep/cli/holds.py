@@ -11,13 +11,13 @@ from rich.text import Text
 from cellstep import reopening, runs, settling, standing
 from cellstep.cli.asking import Asker, ask
 from cellstep.cli.display import RunDisplay
-from cellstep.cli.folding import groups_of, names, shown
 from cellstep.cli.options import CloudOption, JsonOption, open_cloud, reach_cloud
 from cellstep.cli.output import console, print_json
 from cellstep.cli.run import carried
 from cellstep.cloud.load import Cloud
 from cellstep.engine.journal import Journal, RunRecord
 from cellstep.errors import Stopped, UsageError
+from cellstep.folding import groups_of, names, shown
 
 app = typer.Typer(help="What is held on nodes: list it, and put it back after a crash or an abandoned run.")
 

@@ -9,12 +9,12 @@ from rich.text import Text
 
 from cellstep import restoring, runs
 from cellstep.cli.asking import ask, typed
-from cellstep.cli.folding import names
 from cellstep.cli.options import CloudOption, reach_cloud
 from cellstep.cli.output import console
 from cellstep.cloud.load import Cloud
 from cellstep.engine.dispatch import Dispatcher
 from cellstep.errors import UsageError
+from cellstep.folding import names
 from cellstep.rehearsals import took
 from cellstep.restoring import Kept, Restorer, Standing, Verdict
 

@@ -9,13 +9,13 @@ from rich.text import Text
 
 from cellstep import standing
 from cellstep.cli.display import COLOURS, TROUBLE
-from cellstep.cli.folding import groups_of, names, shown
 from cellstep.cli.node import print_nodes
 from cellstep.cli.options import CloudOption, JsonOption, open_cloud
 from cellstep.cli.output import console, print_json
 from cellstep.cloud.load import Cloud
 from cellstep.engine.forecast import about, span
 from cellstep.engine.journal import Journal
+from cellstep.folding import groups_of, names, shown
 from cellstep.standing import Standing
 
 EVENTS_SHOWN = 8

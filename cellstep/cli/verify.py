@@ -8,11 +8,11 @@ from rich.table import Table
 from rich.text import Text
 
 from cellstep import proof, reporting, standing
-from cellstep.cli.folding import groups_of, names
-from cellstep.cli.folding import shown as alike
 from cellstep.cli.options import CloudOption, JsonOption, LimitOption, OutputOption, reach_cloud
 from cellstep.cli.output import console, print_json
 from cellstep.cli.status import print_quarantine
+from cellstep.folding import groups_of, names
+from cellstep.folding import shown as alike
 from reports.writers import records
 
 ROWS_SHOWN = 10

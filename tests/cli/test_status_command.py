@@ -12,7 +12,6 @@ from typer.testing import CliRunner
 from cellstep import runs
 from cellstep.cli.asking import Asker
 from cellstep.cli.display import RunDisplay
-from cellstep.cli.folding import GROUPS_SHOWN, NAMES_SHOWN, groups_of, names, shown
 from cellstep.cli.main import app
 from cellstep.cloud.load import Cloud, load_cloud
 from cellstep.engine.dispatch import Outcome
@@ -21,6 +20,7 @@ from cellstep.engine.lock import Holder
 from cellstep.engine.plan import as_kept
 from cellstep.engine.run import Crossing
 from cellstep.errors import JournalFailed, UsageError
+from cellstep.folding import GROUPS_SHOWN, NAMES_SHOWN, groups_of, names, shown
 from cellstep.stages import runbook_of
 from plugins.inventory.ranges import expand, split
 from tasks.binding import Command
