@@ -37,13 +37,22 @@ class Operator(Protocol):
         """Whether to go on although the plan is another than when the run began."""
 
 
+Beside = Callable[[Cloud, str, Path], contextlib.AbstractContextManager[None]]
+"""Called with the cloud, a run's id and its folder: what is kept up beside the run while it goes on."""
+
+
+def _nothing(cloud: Cloud, run: str, folder: Path) -> contextlib.AbstractContextManager[None]:  # noqa: ARG001
+    return contextlib.nullcontext()
+
+
 @dataclass(frozen=True)
 class Watch:
-    """Who sees a run, who is asked, and what stops it."""
+    """Who sees a run, who is asked, what stops it, and what is kept up beside it."""
 
     display: Display
     operator: Operator
     stopping: threading.Event
+    beside: Beside = _nothing
 
 
 @dataclass(frozen=True)
@@ -281,6 +290,16 @@ def _accept_changes(
 
 
 def _carry_through(
+    context: Context, runbook: Runbook, steps: Sequence[Step], watch: Watch, lock: Lock, token: int
+) -> Finished:
+    """Carry it through; what is kept beside it lasts until the journal knows how it ended."""
+    if context.options.dry_run:
+        return _carried(context, runbook, steps, watch, lock, token)
+    with watch.beside(context.cloud, context.run, context.output):
+        return _carried(context, runbook, steps, watch, lock, token)
+
+
+def _carried(
     context: Context, runbook: Runbook, steps: Sequence[Step], watch: Watch, lock: Lock, token: int
 ) -> Finished:
     journal, run, dry_run = context.journal, context.run, context.options.dry_run

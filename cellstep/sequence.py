@@ -127,6 +127,19 @@ def _done(cloud: Cloud, journal: Journal, stage: str) -> RunRecord | None:
     return None if any(record.at > (last.finished_at or "") for record in restored) else last
 
 
+def progress(cloud: Cloud, journal: Journal) -> Iterator[tuple[str, str]]:
+    """Each stage in order, with how it stands: to do, under way, done, done but not compliant, or why it stands."""
+    for stage in stages(cloud):
+        begun = next((run for run in journal.runs(stage) if run.state in UNFINISHED), None)
+        done = _done(cloud, journal, stage)
+        if begun is not None:
+            yield stage, "under way" if begun.state == "running" else begun.state
+        elif done is not None:
+            yield stage, "not compliant" if done.exit_code == NOT_COMPLIANT else "done"
+        else:
+            yield stage, "to do"
+
+
 # The plan
 
 

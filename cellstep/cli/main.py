@@ -23,6 +23,7 @@ from cellstep.cli.report import report
 from cellstep.cli.restore import restore
 from cellstep.cli.schema import app as schema_app
 from cellstep.cli.status import status
+from cellstep.cli.watch import watch
 
 app = typer.Typer(
     name="cellstep",
@@ -62,6 +63,7 @@ app.command(rich_help_panel=UPGRADE)(run.resume)
 app.command(rich_help_panel=UPGRADE)(backout)
 app.command(rich_help_panel=UPGRADE)(restore)
 app.command(rich_help_panel=UPGRADE)(status)
+app.command(rich_help_panel=UPGRADE)(watch)
 app.add_typer(holds_app, name="holds", rich_help_panel=UPGRADE)
 app.command(rich_help_panel=UPGRADE)(abandon)
 app.add_typer(lock_app, name="lock", rich_help_panel=UPGRADE)

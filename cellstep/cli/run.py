@@ -5,12 +5,13 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import Annotated, TypeVar
 
 import typer
 from rich.text import Text
 
-from cellstep import rehearsals, runs, sequence, standing
+from cellstep import rehearsals, runs, sequence, standing, statuspage
 from cellstep.cli.asking import Asker, ask
 from cellstep.cli.display import RunDisplay
 from cellstep.cli.options import CloudOption, JsonOption, LimitOption, OutputOption, open_cloud, reach_cloud
@@ -208,7 +209,7 @@ def carried(display: RunDisplay, asker: Asker, call: Callable[[runs.Watch], T]) 
 
     try:
         with draining_on_signals(stopping, on_signal), display.showing():
-            return call(runs.Watch(display, asker, stopping))
+            return call(runs.Watch(display, asker, stopping, partial(statuspage.kept, display.told)))
     except KeyboardInterrupt:
         errors.print("cellstep: left behind what was running; `cellstep resume` goes on")
         raise typer.Exit(128 + (caught[0] if caught else signal.SIGINT)) from None

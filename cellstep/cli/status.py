@@ -7,8 +7,8 @@ from typing import Annotated, Any
 import typer
 from rich.text import Text
 
-from cellstep import standing
-from cellstep.cli.display import COLOURS, TROUBLE
+from cellstep import standing, watching
+from cellstep.cli.display import COLOURS
 from cellstep.cli.node import print_nodes
 from cellstep.cli.options import CloudOption, JsonOption, open_cloud
 from cellstep.cli.output import console, print_json
@@ -19,8 +19,6 @@ from cellstep.folding import groups_of, names, shown
 from cellstep.standing import Standing
 
 EVENTS_SHOWN = 8
-TROUBLED_STEPS_SHOWN = 3
-"""Of how many steps, the last ones, the messages of nodes are shown."""
 
 
 def status(
@@ -146,14 +144,10 @@ def _line(step: Mapping[str, Any], stands: Standing) -> Text:
 
 def _print_troubled(cloud: Cloud, journal: Journal, stands: Standing) -> None:
     """The last steps with trouble, with what their nodes said; and nodes of which nothing is known."""
-    troubled = [step for step in stands.steps if {"failed", "unreachable"} & step["hosts"].keys()]
-    for step in troubled[-TROUBLED_STEPS_SHOWN:]:
-        rows = [row for row in journal.hosts(stands.run.id, step["title"]) if row["state"] in TROUBLE]
-        groups, rest = shown(
-            groups_of(cloud, ((row["state"], row["detail"], row["host"]) for row in rows if row["state"] != "unknown"))
-        )
+    for step in reversed(watching.troubles(cloud, journal, stands)):
+        groups, rest = shown(step.groups)
         for group in groups:
-            said = f"{group.kind} at “{step['title']}”: {names(cloud, group.nodes)}: {group.text}"
+            said = f"{group.kind} at “{step.title}”: {names(cloud, group.nodes)}: {group.text}"
             console.print(Text(said, style=COLOURS[group.kind]))
         if rest:
             console.print(Text(rest, style="dim"))
