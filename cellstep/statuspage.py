@@ -161,8 +161,8 @@ def _facts(seen: Picture) -> dict[str, str]:
 def _waiting(seen: Picture, fold: Callable[[list[str]], str]) -> Iterator[str]:
     if seen.quarantined:
         yield f"In quarantine: {fold(list(seen.quarantined))} ({len(seen.quarantined):,})"
-    for name, hosts in seen.held.items():
-        yield f"Held: {name} on {fold(list(hosts))}"
+    for hosts, holds in seen.held:
+        yield f"Held: {', '.join(holds)} on {fold(list(hosts))}"
 
 
 def _clock(time: str) -> str:

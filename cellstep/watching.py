@@ -64,10 +64,10 @@ class Picture:
             the run is under way.
         cells: the same by cell, in the inventory's order.
         rate: nodes of the step that ended a minute, in the last minutes; None where that is not known.
-        ends: when the run will end, ISO 8601 UTC; "" where nothing is known.
+        ends: when the run will end, ISO 8601 UTC; "" where nothing is known of one of the steps that are left.
         troubles: of the last steps that had any, the newest first.
         quarantined: nodes in quarantine.
-        held: holds that are in place: name to nodes.
+        held: nodes on which holds are in place, with the names of those: nodes with the same holds together.
         to_come: titles of the plan's steps that have not begun.
     """
 
@@ -81,7 +81,7 @@ class Picture:
     ends: str
     troubles: tuple[StepTrouble, ...]
     quarantined: tuple[str, ...]
-    held: Mapping[str, Sequence[str]]
+    held: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...]
     to_come: tuple[str, ...]
 
     @property
@@ -97,10 +97,7 @@ class Picture:
     @property
     def end(self) -> str:
         """When it will end, in words; "" where nothing is known."""
-        if not self.ends:
-            return ""
-        known = self.standing.left is not None and not self.standing.left.unknown
-        return f"ends {'about' if known else 'after'} {self.ends[11:16]} UTC"
+        return f"ends about {self.ends[11:16]} UTC" if self.ends else ""
 
     @property
     def headline(self) -> str:
@@ -132,7 +129,7 @@ def picture(cloud: Cloud, journal: Journal, run: RunRecord) -> Picture:
     step = _current(stands.steps)
     rows = journal.hosts(run.id, step["title"]) if step else []
     begun = {each["title"] for each in stands.steps}
-    left = stands.left.seconds if stands.left and stands.under_way else None
+    left = stands.left.seconds if stands.left and stands.under_way and not stands.left.unknown else None
     return Picture(
         at,
         stands,
@@ -144,7 +141,7 @@ def picture(cloud: Cloud, journal: Journal, run: RunRecord) -> Picture:
         later(at, left) if left is not None else "",
         tuple(troubles(cloud, journal, stands)),
         tuple(journal.quarantined()),
-        journal.all_open_holds(),
+        tuple(_held(journal)),
         tuple(line["title"] for line in steps_of(journal.plan_of(run.id)) if line["title"] not in begun),
     )
 
@@ -163,6 +160,14 @@ def troubles(cloud: Cloud, journal: Journal, stands: Standing) -> list[StepTroub
 def later(at: str, seconds: float) -> str:
     """A time of the journal so many seconds on."""
     return (datetime.fromisoformat(at).astimezone(UTC) + timedelta(seconds=seconds)).isoformat(timespec="seconds")
+
+
+def _held(journal: Journal) -> list[tuple[tuple[str, ...], tuple[str, ...]]]:
+    """Nodes, and the holds that are in place on just these."""
+    found: dict[tuple[str, ...], list[str]] = {}
+    for name, hosts in journal.all_open_holds().items():
+        found.setdefault(tuple(sorted(hosts)), []).append(name)
+    return [(nodes, tuple(holds)) for nodes, holds in found.items()]
 
 
 def _current(steps: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:

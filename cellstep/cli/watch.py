@@ -155,14 +155,15 @@ def _step(picture: Picture) -> RenderableType:
 def _cells(picture: Picture, room: int) -> RenderableType:
     """The cells that are busy or in trouble first; those that are through only where there is room."""
     table = Table.grid(padding=(0, 1))
-    shown_ = sorted(picture.cells, key=_through)[:room]
+    wanted = picture.cells if picture.standing.under_way else [cell for cell in picture.cells if not _through(cell)[0]]
+    shown_ = sorted(wanted, key=_through)[:room]
     places = {cell.name: place for place, cell in enumerate(picture.cells)}
     for cell in sorted(shown_, key=lambda cell: places[cell.name]):
         said = Text(f"{cell.name}  {cell.ended:,} of {cell.nodes:,}")
         said.append(f"  {cell.busy:,} under way" if cell.busy else "", "cyan")
         said.append(f"  {cell.trouble:,} in trouble" if cell.trouble else "", "red")
         table.add_row(ProgressBar(total=max(cell.nodes, 1), completed=cell.ended, width=BAR), said)
-    rest = len(picture.cells) - len(shown_)
+    rest = len(wanted) - len(shown_)
     if rest:
         table.add_row("", Text("and one more cell" if rest == 1 else f"and {rest:,} more cells", style="dim"))
     return table
@@ -182,5 +183,5 @@ def _troubles(cloud: Cloud, picture: Picture) -> Iterator[RenderableType]:
             yield Text(rest, style="dim")
     if picture.quarantined:
         yield Text(f"in quarantine: {names(cloud, picture.quarantined)}", style="red")
-    for name, hosts in picture.held.items():
-        yield Text(f"held: {name} on {names(cloud, hosts)}", style="yellow")
+    for hosts, holds in picture.held:
+        yield Text(f"held: {', '.join(holds)} on {names(cloud, hosts)}", style="yellow")

@@ -18,7 +18,12 @@ from cellstep import runs, statuspage, watching
 from cellstep.cli.main import app
 from cellstep.cli.watch import draw, in_a_line
 from cellstep.statuspage import NAME
-from tests.support.midway import DENIED, UPDATE, fleet
+from tests.support.midway import DENIED, UPDATE, at, fleet, halfway
+
+NODE = (
+    "INSERT INTO host_steps (run, title, cell, host, state, attempts, started_at, finished_at)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+)
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +48,7 @@ def test_a_picture_has_steps_cells_rate_forecast_and_troubles(middle):
     assert cells == {"cell01": (200, 200, 0, 4), "cell02": (200, 80, 40, 0)}
     # 276 nodes ended well in the last four minutes.
     assert picture.rate == pytest.approx(276 / 4, rel=0.1)
-    assert picture.end.startswith("ends after ")
+    assert picture.end == ""  # nothing is known of the steps after this one
     assert [(each.title, [group.nodes for group in each.groups]) for each in picture.troubles] == [
         (UPDATE, [("c01-n0003", "c01-n0004", "c01-n0005")])
     ]
@@ -52,6 +57,37 @@ def test_a_picture_has_steps_cells_rate_forecast_and_troubles(middle):
         "nova": "under way",
     }
     assert in_a_line(picture).startswith(f"nova: Step 38 of 61: {UPDATE}: 280 of 400 nodes; ")
+
+
+def test_the_end_is_known_where_an_earlier_run_knows_the_rest(tmp_path):
+    cloud, journal, first = fleet(tmp_path / "cloud", 20)
+    with contextlib.closing(journal):
+        rest = watching.picture(cloud, journal, next(journal.runs())).to_come
+        with journal._write() as db:
+            for number, title in enumerate(rest, 39):
+                row = (first, number, title, "done", at(60), at(0))
+                db.execute(
+                    "INSERT INTO steps (run, number, title, state, started_at, finished_at) VALUES (?,?,?,?,?,?)", row
+                )
+                node = (first, title, "top", "top-api01", "changed", 1, at(60), at(0))
+                db.execute(NODE, node)
+        journal.end_run(first, "complete", 0)
+        with runs.lock_of(cloud).held(journal, "run nova"):
+            halfway(cloud, journal)
+            picture = watching.look(cloud, journal)
+    assert picture is not None
+    assert picture.standing.left is not None
+    assert picture.end == f"ends about {watching.later(picture.at, picture.standing.left.seconds)[11:16]} UTC"
+    assert picture.standing.left.seconds > 60
+
+
+def test_holds_on_the_same_nodes_are_one_line(tmp_path):
+    cloud, journal, run = fleet(tmp_path / "cloud", 20)
+    with contextlib.closing(journal):
+        for name, nodes in {"puppet": ("c01-n0001", "c01-n0002"), "monitoring": ("c01-n0002", "c01-n0001")}.items():
+            journal.place_holds(run, "nova", name, name, {node: {} for node in nodes})
+        picture = watching.look(cloud, journal)
+    assert re.search(r"held: (puppet, monitoring|monitoring, puppet) on c01-n\[0001-0002\]", drawn(cloud, picture))
 
 
 def test_it_is_drawn_within_the_terminal(middle):
