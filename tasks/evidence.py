@@ -105,11 +105,13 @@ class Inquiry:
         services: those whose state is asked for.
         care: what else is asked of the node itself; None where the node itself is not asked.
         parts: component to what its tables need, without the facts of the node.
+        alone: no other node's answer comes over this one's connection, which is ended with the answer.
     """
 
     services: tuple[str, ...] = ()
     care: Care | None = None
     parts: Mapping[str, Wanted] = field(default_factory=dict)
+    alone: bool = False
 
     def __bool__(self) -> bool:
         """Whether anything is asked at all."""
@@ -136,6 +138,14 @@ def inquire(task: Task, *, inquiry: Inquiry) -> Result:
 
     A database that does not answer takes nothing from what the node itself says.
     """
+    try:
+        return _inquire(task, inquiry)
+    finally:
+        if inquiry.alone:
+            task.host.close_connections()  # thousands that stay open cost both sides more than the answers
+
+
+def _inquire(task: Task, inquiry: Inquiry) -> Result:
     facts = ask_node(task, inquiry.services, inquiry.care) if inquiry.care is not None else None
     parts: dict[str, Evidence] = {}
     errors: dict[str, str] = {}

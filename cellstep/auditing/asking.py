@@ -145,7 +145,7 @@ def _inquiry(cloud: Cloud, scope: Scope, node: Node, tables: set[str], windows: 
         care = _care(cloud, node, True)
     if "condition" in tables and cloud.config.monitoring.kind != "none" and _watched(node):
         services[cloud.config.monitoring.kind] = None
-    return Inquiry(tuple(services) if care else (), care, parts)
+    return Inquiry(tuple(services) if care else (), care, parts, alone=not parts and "database" not in node.roles)
 
 
 def _care(cloud: Cloud, node: Node, condition: bool) -> Care:

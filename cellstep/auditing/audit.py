@@ -2,6 +2,7 @@
 
 import contextlib
 import fcntl
+import gc
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -95,7 +96,7 @@ def audit(
     nodes: tuple[Node, ...] = tuple(select(cloud, limit)) if limit else cloud.nodes
     wanted = tuple(tables) or (asking.NODE_TABLES if limit else asking.TABLES)
     cloud.database_password()
-    with _alone(cloud):
+    with _alone(cloud), _collecting_rarely():
         name = _name(cloud)
         scope = Scope.of(cloud, journal)
         whole = not limit and not tables
@@ -112,6 +113,23 @@ def audit(
         lists = asking.lists(cloud.nodes, heard) if whole else {}
         lists = asking.carried(lists, last.lists, _missing(made)) if whole and last else lists
         return found.written(output, last if whole else None, trend if whole else [], nodes, lists, whole=whole)
+
+
+@contextlib.contextmanager
+def _collecting_rarely() -> Iterator[None]:
+    """Answers of thousands of hosts live to the end: to look through them for garbage takes a fifth of the time."""
+    before = gc.get_threshold()
+    gc.set_threshold(100_000, 50, 100)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
+
+
+def _warm() -> None:
+    """What the report is made with: loaded while nodes are asked, it does not keep the operator waiting afterwards."""
+    import reports.page  # noqa: PLC0415
+    import reports.workbook  # noqa: F401, PLC0415
 
 
 @contextlib.contextmanager
@@ -161,6 +179,7 @@ def _ask(
 
     looking = threading.Thread(target=look, name="audit-lock", daemon=True)
     looking.start()
+    threading.Thread(target=_warm, name="audit-imports", daemon=True).start()
     try:
         with Dispatcher(cloud) as dispatcher:
             errand = Errand(ended=lambda outcomes: ended(len(outcomes)), enough=begun.is_set)
