@@ -10,7 +10,7 @@ from cellstep.cloud.nodes import Node
 from cellstep.engine.dispatch import Dispatcher, Errand
 from cellstep.engine.journal import UNFINISHED, Journal
 from cellstep.verification import Answers
-from tasks.evidence import Evidence, Inquiry, Told, inquire
+from tasks.evidence import Evidence, Inquiry, Told, Wanted, inquire
 from tasks.facts import Facts
 from tasks.platforms.model import Care
 
@@ -104,8 +104,10 @@ class Heard:
         """The answers as the tables of one component want them."""
         parts = self.parts.get(component, {})
         names = self.facts.keys() | parts.keys()
-        empty = Evidence()
-        evidence = {name: replace(parts.get(name, empty), facts=self.facts.get(name)) for name in names}
+        evidence = {
+            name: replace(parts[name], facts=self.facts.get(name)) if name in parts else Evidence(self.facts[name])
+            for name in names
+        }
         return Answers(evidence, dict(self.silent))
 
 
@@ -130,13 +132,12 @@ def _inquiry(cloud: Cloud, scope: Scope, node: Node, tables: set[str], windows: 
     for component in (name for name in scope.judged if scope.about(cloud, name, node)):
         wanted = verification.wanted(cloud, component, node, tables & scope.tables_of(component))
         services |= dict.fromkeys(wanted.facts or ())
-        wanted = replace(wanted, facts=None)
+        wanted = _of_databases(wanted)
         if wanted:
             parts[component] = wanted
     for table in sorted(LISTS.keys() & tables):
         component = LISTS[table]
-        wanted = verification.wanted(cloud, component, node, {table}, windows=windows)
-        wanted = replace(wanted, facts=None)
+        wanted = _of_databases(verification.wanted(cloud, component, node, {table}, windows=windows))
         if wanted:
             parts[f"{component}'s {table}"] = wanted
     himself = {"rpms", "services", "condition", "guests"} & tables
@@ -146,6 +147,11 @@ def _inquiry(cloud: Cloud, scope: Scope, node: Node, tables: set[str], windows: 
     if "condition" in tables and cloud.config.monitoring.kind != "none" and _watched(node):
         services[cloud.config.monitoring.kind] = None
     return Inquiry(tuple(services) if care else (), care, parts, alone=not parts and "database" not in node.roles)
+
+
+def _of_databases(wanted: Wanted) -> Wanted:
+    """The same without what the node itself is asked."""
+    return wanted if wanted.facts is None else replace(wanted, facts=None)
 
 
 def _care(cloud: Cloud, node: Node, condition: bool) -> Care:

@@ -85,7 +85,7 @@ def save(cloud: Cloud, audit: Kept) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     values = {"format": FORMAT, **{name: getattr(audit, name) for name in Kept.__dataclass_fields__}}
     with replacing(path) as scratch:
-        scratch.write_bytes(gzip.compress(json.dumps(values, separators=(",", ":"), default=str).encode(), mtime=0))
+        scratch.write_bytes(gzip.compress(json.dumps(values, separators=(",", ":"), default=str).encode(), 6, mtime=0))
     for name in names(cloud)[: -cloud.config.audit.keep]:
         (folder(cloud) / f"{name}{SUFFIX}").unlink(missing_ok=True)
     return path
