@@ -19,6 +19,7 @@ OperatorError (plugins.errors)
     ├── UsageError                 call again as the message says (exit 2)
     ├── Locked                     wait for the run that holds the lock, or take over (exit 5)
     │   └── TakenOver              another operator took over while we ran: see `cellstep lock show`
+    ├── NoWay (cellstep.reach.worker) a worker or scheduler cannot serve: mend what it names (exit 3)
     ├── NotDone (cellstep.keystone) mend what it names, then call again (exit 3)
     └── Stopped                    mend what the message names, then `cellstep resume` (exit 4)
         └── JournalFailed          make room for the journal, then `cellstep resume`

@@ -9,21 +9,22 @@ import signal
 import sys
 import threading
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Annotated
 
 import typer
 from nornir.core.inventory import Host
-from nornir.core.task import MultiResult, Result, Task
+from nornir.core.task import Result, Task
 from rich.console import Console
 
 from cellstep.cli.options import CloudOption, reach_cloud
 from cellstep.cloud.load import Cloud
 from cellstep.cloud.nodes import Node
 from cellstep.cloud.select import select
-from cellstep.engine.dispatch import outcome_of
-from plugins.runners.bounded import BoundedRunner, draining_on_signals
+from cellstep.engine.dispatch import Dispatcher, Errand, Outcome
+from plugins.connections.ssh import Ssh
+from plugins.runners.bounded import draining_on_signals
 
 OK, FAILED, UNREACHABLE, UNKNOWN, NOT_RUN = "ok", "failed", "unreachable", "unknown", "not run"
 
@@ -120,21 +121,15 @@ def run_everywhere(
             command are `unknown`.
     """
     answers = Answers(nodes)
-    wanted = {node.name for node in nodes}
     stopping = threading.Event()
     screen = Console(stderr=True, highlight=False)
-
-    def ask(task: Task) -> Result:
-        try:
-            ssh = task.host.get_connection("cellstep_ssh", task.nornir.config)
-            return Result(task.host, result=ssh.run(command, timeout=timeout))
-        finally:
-            task.host.close_connections()
+    config = cloud.config.model_copy(update={"workers": workers or cloud.config.workers})
+    arguments = {node.name: {"command": command, "timeout": timeout} for node in nodes}
 
     with screen.status(f"0 of {len(nodes)}") as status:
 
-        def on_results(batch: Sequence[tuple[Host, MultiResult]]) -> None:
-            answers.by_name.update({host.name: answer_of(results) for host, results in batch})
+        def on_ended(came: Mapping[str, Outcome]) -> None:
+            answers.by_name.update({name: answer_of(outcome) for name, outcome in came.items()})
             status.update(f"{len(answers.by_name)} of {len(nodes)}")
 
         started: list[str] = []
@@ -145,26 +140,29 @@ def run_everywhere(
             # Not printed: a print from a handler fails where it interrupts another one.
             os.write(2, f"{name}: waiting for the nodes that run it; once more to end at once\n".encode())
 
-        runner = BoundedRunner(
-            workers or cloud.config.workers,
-            cloud.config.workers_per_cell,
-            on_start=lambda hosts: started.extend(host.name for host in hosts),
-            on_results=on_results,
-            stopping=stopping,
-        )
-        chosen = cloud.nornir(runner).filter(filter_func=lambda host: host.name in wanted)
         try:
-            with draining_on_signals(stopping, on_signal):
-                chosen.run(ask, name="exec")
+            with (
+                draining_on_signals(stopping, on_signal),
+                Dispatcher(replace(cloud, config=config), stopping=stopping) as dispatcher,
+            ):
+                dispatcher.send(call, nodes, arguments, Errand(started.extend, on_ended))
         except KeyboardInterrupt:
             for name in started:
                 answers.by_name.setdefault(name, Answer(UNKNOWN, None, "interrupted while it ran"))
     return answers
 
 
-def answer_of(results: MultiResult) -> Answer:
-    """Read a node's answer from what Nornir brought back."""
-    outcome = outcome_of(results)
+def call(task: Task, *, command: str, timeout: float | None) -> Result:
+    """Run the command on the task's node, and close the connection."""
+    try:
+        ssh: Ssh = task.host.get_connection("cellstep_ssh", task.nornir.config)
+        return Result(task.host, result=ssh.run(command, timeout=timeout))
+    finally:
+        task.host.close_connections()
+
+
+def answer_of(outcome: Outcome) -> Answer:
+    """A node's answer."""
     if outcome.result is None:
         # The host is named beside it; without it equal reasons fold.
         return Answer(outcome.state, None, outcome.detail.partition(": ")[2] or outcome.detail)

@@ -19,6 +19,7 @@ from cellstep.cli.keystone import app as keystone_app
 from cellstep.cli.lock import app as lock_app
 from cellstep.cli.measure import measure
 from cellstep.cli.output import reported
+from cellstep.cli.reach import scheduler, worker
 from cellstep.cli.report import report
 from cellstep.cli.restore import restore
 from cellstep.cli.schema import app as schema_app
@@ -52,7 +53,7 @@ def cellstep(
     """
 
 
-UPGRADE, LOOK, TRY = "Upgrade", "Look", "Try"
+UPGRADE, LOOK, REACH, TRY = "Upgrade", "Look", "Reach", "Try"
 app.command(rich_help_panel=UPGRADE)(run.plan)
 app.command(rich_help_panel=UPGRADE)(preflight.preflight)
 app.command(rich_help_panel=UPGRADE)(check)
@@ -77,6 +78,8 @@ app.add_typer(audit_app, name="audit", rich_help_panel=LOOK)
 app.add_typer(config_app, name="config", rich_help_panel=LOOK)
 app.add_typer(schema_app, name="schema", rich_help_panel=LOOK)
 app.command(name="exec", rich_help_panel=LOOK)(exec_)
+app.command(rich_help_panel=REACH)(scheduler)
+app.command(rich_help_panel=REACH)(worker)
 app.add_typer(lab_commands.app, name="lab", rich_help_panel=TRY)
 
 

@@ -120,6 +120,7 @@ def _check_places(cloud: Cloud, document: Document) -> None:
     names = [node.name for node in cloud.nodes]
     servers = [node.name for node in cloud.nodes if "database" in node.roles]
     replicas = [node.name for node in cloud.nodes if "replica" in node.roles]
+    _check_reach(cloud, document)
     _check_node(document, ("repository", "promote", "on"), config.repository.promote.on, names)
     if config.staging.on is not None:
         _check_node(document, ("staging", "on"), config.staging.on, names)
@@ -144,6 +145,15 @@ def _check_places(cloud: Cloud, document: Document) -> None:
             select(cloud, step.on) if step.on else None
         except UsageError as error:
             document.fault(("steps", place, "on"), f"steps.{place}.on: {error}")
+
+
+def _check_reach(cloud: Cloud, document: Document) -> None:
+    """The cells with a worker must be there."""
+    cells, reach = ("top", *cloud.cells), cloud.config.reach
+    for place, name in enumerate(reach.cells if reach else ()):
+        if name not in cells:
+            hint = did_you_mean(name, cells, "cells")
+            document.fault(("reach", "cells", place), f"reach.cells: there is no cell '{name}'{hint}")
 
 
 def _check_node(

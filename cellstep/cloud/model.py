@@ -30,6 +30,7 @@ from cellstep.cloud.fields import plain_address as _plain_address
 from cellstep.cloud.measure import MeasureConfig
 from cellstep.cloud.nodes import Tier
 from cellstep.cloud.pace import BudgetsConfig, PaceConfig
+from cellstep.cloud.reach import ReachConfig
 from cellstep.cloud.steps import StepConfig
 from cellstep.releases.model import Evr
 from plugins.inventory.model import Jump, Port, Word
@@ -328,6 +329,9 @@ class CloudConfig(_Strict):
         default=None, description="network namespace which the command enters by itself"
     )
     ssh: SshConfig = Field(default_factory=SshConfig, description="how hosts are reached")
+    reach: ReachConfig | None = Field(
+        default=None, description="cells that only a worker inside them reaches; none if left out"
+    )
     workers: Count = Field(default=20, description="hosts at once in all")
     workers_per_cell: Count | None = Field(
         default=None, description="hosts of one cell at once; no such limit if left out"

@@ -4,7 +4,8 @@ import logging
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, cast
 
 from nornir.core.inventory import Host
 from nornir.core.task import MultiResult, Result, Task
@@ -16,6 +17,7 @@ from plugins.connections.errors import CommandTimeout, ConnectionLost, Unreachab
 from plugins.errors import OperatorError
 from plugins.runners.bounded import BoundedRunner
 from plugins.runners.pace import Pace
+from plugins.runners.reach import ReachRunner
 from tasks.binding import Binding, Command, bind
 from tasks.errors import Fenced
 from tasks.holds import HostTask, Noted, changed
@@ -61,6 +63,8 @@ def outcome_of(results: MultiResult, commands: Sequence[Command] = ()) -> Outcom
     what was sent may have been done.
     """
     first: Result = results[0]
+    if (told := getattr(first, "told", None)) is not None:
+        return cast("Outcome", told)  # of a worker, which has read it from the same
     error, sent = first.exception, tuple(commands)
     if isinstance(error, ConnectionLost | CommandTimeout):
         return Outcome("unknown", str(error), commands=sent)
@@ -106,8 +110,8 @@ class Dispatcher:
 
     def __init__(self, cloud: Cloud, *, dry_run: bool = False, stopping: threading.Event | None = None) -> None:
         self.stopping = stopping or threading.Event()
-        config = cloud.config
-        self._runner = BoundedRunner(config.workers, config.workers_per_cell, stopping=self.stopping)
+        self._runner = runner_for(cloud, self.stopping)
+        self._nodes = {node.name: node for node in cloud.nodes}
         self._nornir = cloud.nornir(self._runner)
         self._nornir.data.dry_run = dry_run
         hosts = self._nornir.inventory.hosts
@@ -118,10 +122,16 @@ class Dispatcher:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close_hosts()
+        jumphosts.close_all()
+        if isinstance(self._runner, ReachRunner):
+            self._runner.close()
+
+    def close_hosts(self) -> None:
+        """End the connections to the nodes, but not those to jump hosts."""
         # Not by Nornir's own close_connections: that is a run like any other, through the runner and its callbacks.
         for host in self._nornir.inventory.hosts.values():
             host.close_connections()
-        jumphosts.close_all()
 
     def send(
         self,
@@ -165,11 +175,38 @@ class Dispatcher:
             errand.pace,
             errand.enough,
         )
+        if isinstance(runner, ReachRunner):
+            runner.pack = partial(self._pack, task, arguments, bindings)
+            runner.unpack = _unpack
+            runner.tell = partial(_tell, bindings)
         try:
             chosen.run(task=one, name=getattr(task, "__name__", "task"), on_good=True, on_failed=True)
         finally:
             runner.on_start, runner.on_results, runner.pace, runner.enough = None, None, None, lambda: False
         return outcomes
+
+    def _pack(
+        self,
+        task: HostTask,
+        arguments: Mapping[str, Mapping[str, Any]],
+        bindings: Mapping[str, Binding],
+        hosts: Sequence[Host],
+    ) -> bytes:
+        """A shard, for a worker; the operator's lock is looked at here, since a worker cannot."""
+        from cellstep.reach.parcel import Parcel, host_data, pack, plain_binding  # noqa: PLC0415 - rarely needed
+
+        names = [host.name for host in hosts]
+        bound = {name: bindings[name] for name in names if name in bindings}
+        for still_ours in {binding.still_ours for binding in bound.values()}:
+            still_ours()
+        shard = Parcel(
+            task,
+            tuple(host_data(host, self._nodes[host.name]) for host in hosts),
+            {name: arguments[name] for name in names},
+            {name: plain_binding(binding) for name, binding in bound.items()},
+            bool(self._nornir.data.dry_run),
+        )
+        return pack(shard)
 
     def ask(
         self, task: HostTask, nodes: Sequence[Node], arguments: Mapping[str, Mapping[str, Any]]
@@ -183,6 +220,34 @@ class Dispatcher:
         answers = {name: outcome.result for name, outcome in outcomes.items() if outcome.state == "ok"}
         missing = [node.name for node in nodes if node.name not in answers]
         return answers, {n: outcomes[n].detail if n in outcomes else "not asked: interrupted" for n in missing}
+
+
+def runner_for(cloud: Cloud, stopping: threading.Event) -> BoundedRunner:
+    """The runner for a cloud's nodes: where some are reached through workers, one that knows the way to these.
+
+    Raises:
+        ConfigurationError: the way cannot be gone from this machine.
+    """
+    config = cloud.config
+    if config.reach is None:
+        return BoundedRunner(config.workers, config.workers_per_cell, stopping=stopping)
+    from cellstep.reach.line import line_to  # noqa: PLC0415 - rarely needed
+
+    line, cells = line_to(cloud, config.reach), config.reach.cells
+    return ReachRunner(line, cells, config.workers, config.workers_per_cell, stopping=stopping)
+
+
+def _unpack(host: Host, record: bytes) -> Result:
+    """A worker's record as a result that `outcome_of` reads."""
+    from cellstep.reach.parcel import unpack_outcome  # noqa: PLC0415 - rarely needed
+
+    told = unpack_outcome(record)
+    return Result(host, told=told, failed=told.state in {"failed", "unreachable", "unknown"})
+
+
+def _tell(bindings: Mapping[str, Binding], host: str, text: str) -> None:
+    if host in bindings:
+        bindings[host].tell(text)
 
 
 def _bound(nornir_task: Task, task: HostTask, arguments: Mapping[str, Any], binding: Binding | None) -> Result:

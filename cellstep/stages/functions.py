@@ -34,6 +34,8 @@ class Functions:
         directory: the cloud's folder.
     """
 
+    PREFIX = "cellstep_site_"
+
     def __init__(self, directory: Path) -> None:
         self.folder = directory / FOLDER
 
@@ -64,7 +66,7 @@ class Functions:
         _check_takes(found.read, f"read of {name}", dict(arguments))
         for what, function in (("place", found.place), ("lift", found.lift)):
             _check_takes(function, f"{what} of {name}", {"prior": None, **arguments})
-        return Hold(found.name, _plain(found.read), found.place, found.lift)
+        return Hold(found.name, plain(found.read), found.place, found.lift)
 
     def _find(self, name: str) -> object:
         module_name, _, wanted = name.partition(":")
@@ -81,7 +83,7 @@ class Functions:
         here = next((each for each in (path.with_suffix(".py"), path / "__init__.py") if each.is_file()), None)
         where = f"{FOLDER}/{here.relative_to(self.folder)}" if here else f"module {name}"
         try:
-            return importlib.import_module(f"{self._package()}.{name}" if here else name), where
+            return importlib.import_module(f"{self.package()}.{name}" if here else name), where
         except ModuleNotFoundError as error:
             if here is None and error.name and name.startswith(error.name):
                 known = [each.stem for each in self.folder.glob("*.py")]
@@ -91,9 +93,9 @@ class Functions:
         except (Exception, SystemExit) as error:
             raise NotFound(f"{where} cannot be imported: {_told(error)}") from error
 
-    def _package(self) -> str:
+    def package(self) -> str:
         """The folder as a package of its own, so that a module in it hides none that is installed."""
-        name = f"cellstep_site_{hashlib.sha256(str(self.folder).encode()).hexdigest()[:12]}"
+        name = f"{self.PREFIX}{hashlib.sha256(str(self.folder).encode()).hexdigest()[:12]}"
         if name not in sys.modules:
             package = types.ModuleType(name)
             package.__path__ = [str(self.folder)]
@@ -120,7 +122,7 @@ def _check_takes(function: Callable[..., Any], name: str, arguments: Mapping[str
         return
 
 
-def _plain(read: HostTask) -> HostTask:
+def plain(read: HostTask) -> HostTask:
     """As `read`, refusing a prior state that the journal cannot keep."""
 
     @functools.wraps(read)

@@ -21,6 +21,8 @@ from plugins.runners.pace import Pace
 
 OnStart = Callable[[Sequence[Host]], None]
 OnResults = Callable[[Sequence[tuple[Host, MultiResult]]], None]
+Came = Callable[[Sequence[Host], Sequence[tuple[Host, MultiResult]]], None]
+"""Takes the hosts that have left their slots, and results that came in; of any thread."""
 
 
 class BoundedRunner:
@@ -71,6 +73,14 @@ class BoundedRunner:
     def submit(self, task: Task, hosts: Sequence[Host]) -> "RunHandle":
         """A run that hands out hosts while its `results()` are taken."""
         return RunHandle(self, task, hosts)
+
+    def begin_elsewhere(self, hosts: Sequence[Host], came: Came) -> Sequence[Host]:  # noqa: ARG002 - see below
+        """Begin what does not run in this process; the others of these hosts, which are run here.
+
+        For runners that are made of this one. It must not wait; `came` is told of every result, and of every host once
+        that its slot is free.
+        """
+        return hosts
 
 
 class _Backlog:
@@ -124,9 +134,13 @@ class RunHandle:
         self._workers = min(runner.num_workers, len(hosts))
         self._threads = 0
         self._busy = 0
+        self._well: dict[str, bool] = {}  # of results whose hosts have not left their slots
+        self._here = 0  # of the busy ones, in threads of this process
         self._cancelled = threading.Event()
         self._work: queue.SimpleQueue[Host | None] = queue.SimpleQueue()
-        self._ended: queue.SimpleQueue[tuple[Host, MultiResult]] = queue.SimpleQueue()
+        # What came: the hosts that have left their slots, results, and how many threads have become idle.
+        self._ended: queue.SimpleQueue[tuple[Sequence[Host], Sequence[tuple[Host, MultiResult]], int]]
+        self._ended = queue.SimpleQueue()
         self._taken: deque[tuple[Host, MultiResult]] = deque()
         self._fault: BaseException | None = None
 
@@ -180,15 +194,21 @@ class RunHandle:
         # A task bounds its own waits, so one ends; Ctrl-C interrupts this.
         timeout = self._rate_s() if self._waits_for_the_rate() else None
         batch: list[tuple[Host, MultiResult]] = []
+        free: list[Host] = []
         with contextlib.suppress(queue.Empty):
-            batch.append(self._ended.get(timeout=timeout))
+            left, came, idle = self._ended.get(timeout=timeout)
             while True:
-                batch.append(self._ended.get_nowait())
-        for host, multi in batch:
-            self._busy -= 1
+                free += left
+                batch += came
+                self._here -= idle
+                left, came, idle = self._ended.get_nowait()
+        self._busy -= len(free)
+        self._well.update({host.name: not multi.failed for host, multi in batch})
+        for host in free:
             self._backlog.done(host)
+            well = self._well.pop(host.name)
             if self._runner.pace is not None:
-                self._runner.pace.ended(well=not multi.failed)
+                self._runner.pace.ended(well=well)
         return batch
 
     def _hand_out(self) -> None:
@@ -202,13 +222,18 @@ class RunHandle:
                     return
             if self._runner.pace is not None:
                 self._runner.pace.began(len(batch))
-            for host in batch:
-                if self._threads <= self._busy:
+            here = self._runner.begin_elsewhere(batch, self._came)
+            self._busy += len(batch)
+            self._here += len(here)
+            for host in here:
+                if self._threads < self._here:
                     self._threads += 1
                     name = f"cellstep-worker-{self._threads}"
                     threading.Thread(target=self._serve, name=name, daemon=True).start()
-                self._busy += 1
                 self._work.put(host)
+
+    def _came(self, free: Sequence[Host], results: Sequence[tuple[Host, MultiResult]]) -> None:
+        self._ended.put((free, results, 0))
 
     def _next_hosts(self) -> list[Host]:
         if self._stopped():
@@ -241,7 +266,7 @@ class RunHandle:
             except BaseException as error:  # noqa: BLE001 - SystemExit or a processor's fault is this host's failure
                 multi = MultiResult(self._task.name)
                 multi.append(Result(host, exception=error, result=repr(error), failed=True, name=self._task.name))
-            self._ended.put((host, multi))
+            self._ended.put(((host,), ((host, multi),), 1))
 
 
 @contextmanager

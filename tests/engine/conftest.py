@@ -16,6 +16,7 @@ from cellstep.engine.journal import Journal
 from cellstep.engine.run import Crossing, Engine
 from cellstep.engine.steps import Nodes, Runbook, Step
 from tasks.binding import Binding
+from tests.support.recorder import Recorder
 
 ROOT = Path(__file__).parents[2]
 EVERYBODY = Nodes("all nodes", list)
@@ -51,29 +52,6 @@ class ScriptedDispatcher:
             outcomes[node.name] = self.script(task.__name__, node.name, arguments[node.name])
             errand.ended({node.name: outcomes[node.name]})
         return outcomes
-
-
-@dataclass
-class Recorder:
-    """Stands for the display: remembers what was shown."""
-
-    ended: list[tuple[str, dict[str, int], str]] = field(default_factory=list)
-    findings: list[Any] = field(default_factory=list)
-    heard: list[tuple[str, str]] = field(default_factory=list)
-
-    def step_begins(self, number: int, total: int, step: Step, nodes: Any) -> None: ...
-
-    def node_ended(self, step: Step, node: str, outcome: Outcome) -> None: ...
-
-    def step_ended(self, step: Step, counts: Mapping[str, int], seconds: float, note: str) -> None:
-        assert seconds >= 0
-        self.ended.append((step.title, dict(counts), note))
-
-    def told(self, node: str, text: str) -> None:
-        self.heard.append((node, text))
-
-    def found(self, finding: Any) -> None:
-        self.findings.append(finding)
 
 
 @dataclass
