@@ -8,9 +8,10 @@ import subprocess
 import threading
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from email.message import EmailMessage
+from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -23,6 +24,11 @@ from reports.writers import replacing
 
 LINES = 20
 """Problems that a message tells; the report has all."""
+
+UNTOLD = "untold.json"
+UNTOLD_LINES = 200
+"""Problems that are kept for a way that does not work; the reports have all."""
+LATE = ", told late)"
 
 
 @dataclass(frozen=True)
@@ -61,8 +67,6 @@ class Message:
 
 def message_of(cloud: Cloud, found: Audit) -> Message | None:
     """What there is to tell; None where no problem is new."""
-    from reports.judgement import verdict  # noqa: PLC0415 - brings pandas, 0.6 s
-
     if found.changes is None:
         # The first audit: all that it finds is new.
         from reports.tables import findings  # noqa: PLC0415 - the same
@@ -75,28 +79,72 @@ def message_of(cloud: Cloud, found: Audit) -> Message | None:
     lines += [f"{what}: gave no answer: {why}" for what, why in found.deaf.items()]
     if not lines:
         return None
-    words, _ = verdict(found.tables, found.silent)
-    return Message(cloud.config.name, found.name, words, lines, str(found.folder))
+    return _message(cloud, found, lines)
 
 
 def tell(cloud: Cloud, found: Audit) -> list[str]:
     """Tell whom cloud.yaml names, if there is something new, and write the metrics.
 
+    What could not be told is kept, and told with the next audit: nobody is told twice, and nothing is lost.
+
     Returns:
         What could not be told or written, a line each.
     """
     config = cloud.config.audit
-    failed = []
     message = message_of(cloud, found)
-    if message is not None:
-        if config.notify.webhook_file is not None:
-            failed += _tried("the webhook", lambda: post(config.notify, message))
-        if config.notify.mail:
-            failed += _tried("mail", lambda: mail(config.notify, message))
+    ways: dict[str, Callable[[Message], None]] = {}
+    if config.notify.webhook_file is not None:
+        ways["the webhook"] = lambda told: post(config.notify, told)
+    if config.notify.mail:
+        ways["mail"] = lambda told: mail(config.notify, told)
+    failed = _by(cloud, found, message, ways)
     if config.metrics is not None:
         path = config.metrics
         failed += _tried(f"{path}", lambda: write_metrics(path, cloud, found))
     return failed
+
+
+def _by(
+    cloud: Cloud, found: Audit, message: Message | None, ways: Mapping[str, Callable[[Message], None]]
+) -> list[str]:
+    """Tell by each way what it has to tell, and keep what it could not. Returns what went wrong, a line each."""
+    path = cloud.directory / "state" / UNTOLD
+    before = _untold(path)
+    left: dict[str, list[str]] = {}
+    failed = []
+    for way, send in ways.items():
+        lines = [*before.get(way, ()), *(message.problems if message else ())]
+        if not lines:
+            continue
+        if why := _tried(way, partial(send, _message(cloud, found, lines))):
+            failed += why
+            late = (line if line.endswith(LATE) else f"{line} ({found.name}{LATE}" for line in lines)
+            left[way] = list(late)[-UNTOLD_LINES:]
+    if left != before:
+        failed += _tried("what is left for the next audit", lambda: _keep(path, left))
+    return failed
+
+
+def _keep(path: Path, left: Mapping[str, Sequence[str]]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as scratch:
+        scratch.write_text(json.dumps(left, ensure_ascii=False), encoding="utf-8")
+
+
+def _untold(path: Path) -> dict[str, list[str]]:
+    """What could not be told so far, by way. A file that cannot be read holds nothing up."""
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return values if isinstance(values, dict) else {}
+
+
+def _message(cloud: Cloud, found: Audit, lines: Sequence[str]) -> Message:
+    from reports.judgement import verdict  # noqa: PLC0415 - brings pandas, 0.6 s
+
+    words, _ = verdict(found.tables, found.silent)
+    return Message(cloud.config.name, found.name, words, lines, str(found.folder))
 
 
 def _tried(what: str, call: Callable[[], None]) -> list[str]:

@@ -53,7 +53,6 @@ def units(cloud: Cloud, calendar: str, user: str) -> Units:
     service = f"""\
 [Unit]
 Description=cellstep audit of {_escaped(cloud.config.name)}
-Documentation=man:systemd.timer(5)
 After=network-online.target
 Wants=network-online.target
 

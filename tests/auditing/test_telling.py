@@ -107,6 +107,26 @@ def test_a_webhook_that_hangs_or_refuses_takes_nothing_away_and_shows_no_address
     assert "secret-token" not in refused + said[0]
 
 
+def test_what_a_webhook_did_not_take_is_told_by_the_next_audit_once(tmp_path):
+    with receiver(500) as (port, _):
+        assert tell(cloud(tmp_path, HOOK, port), found(WORSE)) == ["the webhook: answered HTTP 500"]
+        # The next audit finds nothing new, and it fails again.
+        assert tell(cloud(tmp_path, HOOK, port), found()) == ["the webhook: answered HTTP 500"]
+    with receiver() as (port, bodies):
+        assert tell(cloud(tmp_path, HOOK, port), found()) == []
+        assert tell(cloud(tmp_path, HOOK, port), found()) == []
+    (body,) = bodies
+    assert json.loads(body)["new_problems"] == ["c01-n01: puppet: ok → disabled (audit-20260131T020304Z, told late)"]
+
+
+def test_a_broken_file_of_what_is_to_be_told_holds_nothing_up(tmp_path):
+    (tmp_path / "state").mkdir()
+    (tmp_path / "state" / "untold.json").write_text("{")
+    with receiver() as (port, bodies):
+        assert tell(cloud(tmp_path, HOOK, port), found(WORSE)) == []
+    assert len(bodies) == 1
+
+
 @pytest.mark.parametrize(("mode", "words"), [(0o644, "open to others"), (None, "cannot be read")])
 def test_an_address_that_others_may_read_is_refused(tmp_path, mode, words):
     its = cloud(tmp_path, HOOK)

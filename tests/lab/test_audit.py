@@ -5,13 +5,16 @@ One lab, one story, in order: each test goes on where the one before it stopped.
 
 import fcntl
 import json
+import os
+import subprocess
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from lab.content.components import COMPONENTS
-from tests.support.labs import TestLab, lab_up
+from tests.support.installed import CLOUD, install
+from tests.support.labs import CELLSTEP, TestLab, lab_up
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(900)]
 
@@ -154,3 +157,45 @@ def test_no_audit_beside_a_run(lab: TestLab):
         fcntl.flock(file, fcntl.LOCK_EX)
         said = lab.cellstep("audit", expect=5)
     assert "no audit beside a run" in said
+
+
+def test_a_timer_of_systemd_audits_from_a_host_of_the_lab(lab: TestLab):
+    """Installed as an operator would: enabled, fired by the clock, and what it found is no failure of the unit."""
+    host, unit, metrics = "top-infra01", f"cellstep-audit-{lab.name}", "/var/lib/node_exporter/cellstep.prom"
+    cellstep = install(lab, host)
+    lab.on(host, f"sed -i 's|metrics: null|metrics: {metrics}|' {CLOUD}/cloud.yaml")
+    lab.on("c01-n01", "service openstack-ceilometer-compute stop")
+    said = lab.on(host, f"{cellstep} audit install --cloud {CLOUD} --calendar '*:*:0/20'")
+    assert f"enabled {unit}.timer" in said
+    assert lab.on(host, f"systemctl is-enabled {unit}.timer").strip() == "enabled"
+    # systemd adds up to a minute to the calendar's time, so that not all timers fire at once.
+    fired = f"until test -e {metrics}; do sleep 1; done"
+    ended = f"while systemctl is-active --quiet {unit}.service; do sleep 1; done"
+    lab.on(host, f"timeout 240 sh -c '{fired}' && systemctl disable --now {unit}.timer && timeout 120 sh -c '{ended}'")
+    result = lab.on(host, f"systemctl show -p Result -p ExecMainStatus {unit}.service")
+    assert set(result.split()) == {"Result=success", "ExecMainStatus=3"}
+    kept = json.loads(lab.on(host, f"{cellstep} audit list --json --cloud {CLOUD}"))
+    assert kept[-1]["nodes"]["bad"] >= 1
+    assert f'cellstep_audit_compliant{{cloud="{lab.name}"}} 0' in lab.on(host, f"cat {metrics}")
+    lab.on("c01-n01", "service openstack-ceilometer-compute start")
+
+
+def test_an_audit_beside_a_run_asks_nothing_and_disturbs_nothing(lab: TestLab):
+    """A real run of a stage under way: the audit is refused at once, and the run ends as it would have."""
+    environment = {**os.environ, "CELLSTEP_CLOUD": str(lab.cloud), "CELLSTEP_LAB": lab.name}
+    log = lab.cloud / "run.log"
+    with (
+        log.open("w") as out,
+        subprocess.Popen(
+            [*CELLSTEP, "run", "glance", "--yes"], stdout=out, stderr=out, stdin=subprocess.DEVNULL, env=environment
+        ) as run,
+    ):
+        while '"under_way": true' not in lab.cellstep("status", "--json"):
+            assert run.poll() is None, log.read_text()
+        said = lab.cellstep("audit", expect=5)
+        assert "no audit beside a run, which it must not disturb" in said
+        watched = lab.cellstep("watch", "--until-end", expect=run.wait(600))
+    assert run.returncode in {0, 3}, log.read_text()
+    assert "glance: Done" in watched
+    page = (lab.cloud / "out" / "latest" / "status.html").read_text(encoding="utf-8")
+    assert "Done" in page
