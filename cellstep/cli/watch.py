@@ -1,6 +1,7 @@
 """`cellstep watch`: a run in a second terminal, from its journal alone: whoever watches can disturb nothing."""
 
 import contextlib
+import signal
 import time
 from collections.abc import Iterator
 from typing import Annotated
@@ -26,6 +27,7 @@ TELL_EVERY_S = 10.0
 """Where it is no terminal, it says so often how far the run is, if that has changed."""
 BAR = 24
 STAGES = {"done": "green", "under way": "bold", "to do": "dim"}
+ENDING = {signal.SIGINT, signal.SIGTERM}
 OTHER_LINES = 12
 """Lines that are not cells: with fewer than these and a cell's, a terminal is too low."""
 
@@ -48,7 +50,7 @@ def watch(
     loaded = open_cloud(cloud)
     pictures = _pictures(loaded, every, until_end=until_end)
     last: Picture | None = None
-    with contextlib.suppress(KeyboardInterrupt):
+    with _held_back(ENDING):
         if console.is_terminal:
             with Live(console=console, screen=True, auto_refresh=False) as live:
                 for last in pictures:
@@ -63,30 +65,38 @@ def watch(
         raise typer.Exit(Stopped.exit_code if run.exit_code is None else run.exit_code)
 
 
+@contextlib.contextmanager
+def _held_back(signals: set[signal.Signals]) -> Iterator[None]:
+    """Signals come only where they are waited for: in the middle of a picture one could be lost, or tear it."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _pictures(cloud: Cloud, every: float, *, until_end: bool) -> Iterator[Picture | None]:
-    """One picture after another. SQLite tells nobody of a change by another process: it is looked at again."""
+    """One picture after another, until a signal. SQLite tells nobody of another process's change: look again."""
     while True:
         with contextlib.closing(standing.look(cloud)) as journal:
             picture = watching.look(cloud, journal)
         yield picture
         if until_end and (picture is None or not picture.standing.under_way):
             return
-        time.sleep(every)
+        if signal.sigtimedwait(ENDING, every) is not None:
+            return
 
 
 def _tell(pictures: Iterator[Picture | None]) -> Picture | None:
     """One line whenever something is different, but not too often; the last picture."""
     said, told, picture = "", float("-inf"), None
-    try:
-        for picture in pictures:
-            line = in_a_line(picture)
-            over = picture is None or not picture.standing.under_way
-            if line != said and (over or time.monotonic() - told >= TELL_EVERY_S):
-                at = "" if picture is None else f"{picture.at[11:19]} UTC  "
-                console.print(f"{at}{line}", markup=False, highlight=False, soft_wrap=True)
-                said, told = line, time.monotonic()
-    except KeyboardInterrupt:
-        return picture
+    for picture in pictures:
+        line = in_a_line(picture)
+        over = picture is None or not picture.standing.under_way
+        if line != said and (over or time.monotonic() - told >= TELL_EVERY_S):
+            at = "" if picture is None else f"{picture.at[11:19]} UTC  "
+            console.print(f"{at}{line}", markup=False, highlight=False, soft_wrap=True)
+            said, told = line, time.monotonic()
     return picture
 
 
