@@ -5,7 +5,7 @@ from typing import Any
 
 import pymysql
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from lab.content.components import schemas
@@ -120,8 +120,13 @@ def schema() -> st.SearchStrategy[Schema]:
     )
 
 
+def of_integers(*columns: str) -> Schema:
+    return Schema({"one": Table("one", {name: Column(name, "int") for name in columns})})
+
+
 @pytest.mark.mariadb
 @settings(max_examples=20, deadline=None)
+@example(of_integers("a", "zone", "key"), of_integers("a", "key", "b c", "zone"))
 @given(before=schema(), after=schema())
 def test_any_schema_becomes_any_other(server: mariadb.Server, before: Schema, after: Schema) -> None:
     """Tables, columns in their order, types and keys."""

@@ -155,22 +155,23 @@ class _Step:
         for gone in [each for each in order if each not in new.columns and f"{name}.{each}" in self.due]:
             then.append(f"DROP COLUMN {_q(gone)}")
             order.remove(gone)
-        previous: str | None = None
-        for column in new.columns.values():
-            place = "FIRST" if previous is None else f"AFTER {_q(previous)}"
-            due = f"{name}.{column.name}" in self.due
-            if column.name not in order:
-                if not due:
-                    continue
-                first.append(f"ADD COLUMN {_column(column)} {place}")
-            elif due and column.name in converted:
+        added = {c for c in new.columns if c not in order and f"{name}.{c}" in self.due}
+        for previous, column in _places(new, [*order, *added]):
+            if column.name in added:
+                first.append(f"ADD COLUMN {_column(column)} {_place(previous)}")
+                _move(order, column.name, previous)
+        for previous, column in _places(new, order):
+            due = f"{name}.{column.name}" in self.due and column.name not in added
+            place = _place(previous)
+            if due and column.name in converted:
                 fresh = _CONVERTED.format(column.name)
                 first.append(f"ADD COLUMN {_q(fresh)} {_kind(column)} {place}")
                 then += [f"DROP COLUMN {_q(column.name)}", f"CHANGE COLUMN {_q(fresh)} {_column(column)} {place}"]
             elif due or (last and _before(order, column.name) != previous):
                 then.append(f"MODIFY COLUMN {_column(column)} {place}")
+            else:
+                continue
             _move(order, column.name, previous)
-            previous = column.name
         then += [f"ADD {_key(key)}" for key in new.keys.values() if key.name in rekeyed]
         values = [self._value(name, each) for each in converted]
         return [
@@ -186,6 +187,17 @@ class _Step:
 
 def _touches(key: Key | None, columns: Iterable[str]) -> bool:
     return key is not None and bool({*key.columns} & {*columns})
+
+
+def _places(table: Table, there: Iterable[str]) -> list[tuple[str | None, Column]]:
+    """Those of its columns that are there, each with the one it follows (None: it is the first)."""
+    present = {*there}
+    columns = [column for column in table.columns.values() if column.name in present]
+    return list(zip([None, *(column.name for column in columns)], columns, strict=False))
+
+
+def _place(previous: str | None) -> str:
+    return "FIRST" if previous is None else f"AFTER {_q(previous)}"
 
 
 def _before(order: Sequence[str], name: str) -> str | None:
