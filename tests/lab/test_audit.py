@@ -6,6 +6,7 @@ One lab, one story, in order: each test goes on where the one before it stopped.
 import fcntl
 import json
 import os
+import shlex
 import subprocess
 from collections.abc import Iterator
 from typing import Any
@@ -19,6 +20,11 @@ from tests.support.labs import CELLSTEP, TestLab, lab_up
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(900)]
 
 OLD = "2013.1.4-1.el6"
+# A run of Puppet's that is under way would start a service again, and so would monit.
+LEFT_ALONE = (
+    "puppet agent --disable mine; for n in $(seq 120); do pgrep -f '[p]uppet (apply|agent)' > /dev/null || break;"
+    " sleep 1; done; service monit stop; "
+)
 VOLUME = "select id from cinder.volumes where deleted=0 and status='available' order by id limit 1"
 IMAGE = "select id from glance.images where deleted=0 order by id limit 1"
 
@@ -86,14 +92,12 @@ def test_exactly_what_was_planted_is_found(lab: TestLab):
         .splitlines()[0]
     )
     volume, image = lab.sql("top-infra01", VOLUME), lab.sql("top-infra01", IMAGE)
-    # A run of Puppet's that is under way would start the service again.
-    rest = "for n in $(seq 120); do pgrep -f '[p]uppet (apply|agent)' > /dev/null || break; sleep 1; done"
     planted = {
-        "c01-n01": f"puppet agent --disable mine; {rest}; service monit stop; service openstack-nova-compute stop",
+        "c01-n01": f"{LEFT_ALONE}service openstack-nova-compute stop",
         "c01-n02": "rpm -e --nodeps openstack-ceilometer-compute && touch /etc/nova/nova.conf.rpmnew",
         "c02-n02": "chkconfig openstack-nova-compute off; monit unmonitor openstack-nova-compute",
         "c02-ctl01": "touch /etc/nova/policy.json.rpmsave",
-        "top-api01": f"puppet agent --disable; {rest}; service monit stop; service openstack-ceilometer-central stop",
+        "top-api01": f"{LEFT_ALONE}service openstack-ceilometer-central stop",
     }
     for host, script in planted.items():
         lab.on(host, script)
@@ -164,16 +168,18 @@ def test_a_timer_of_systemd_audits_from_a_host_of_the_lab(lab: TestLab):
     host, unit, metrics = "top-infra01", f"cellstep-audit-{lab.name}", "/var/lib/node_exporter/cellstep.prom"
     cellstep = install(lab, host)
     lab.on(host, f"sed -i 's|metrics: null|metrics: {metrics}|' {CLOUD}/cloud.yaml")
-    lab.on("c01-n01", "service openstack-ceilometer-compute stop")
+    lab.on("c01-n01", f"{LEFT_ALONE}service openstack-ceilometer-compute stop")
+    # systemd forgets how a unit ended that nothing refers to: each end is written down as it comes.
+    ends, drop_in = f"{CLOUD}/state/ends", f"/etc/systemd/system/{unit}.service.d"
+    recording = f"[Service]\nExecStopPost=/bin/sh -c 'echo $SERVICE_RESULT $EXIT_STATUS >> {ends}'\n"
+    lab.on(host, f"mkdir {drop_in} && printf %s {shlex.quote(recording)} > {drop_in}/ends.conf")
     said = lab.on(host, f"{cellstep} audit install --cloud {CLOUD} --calendar '*:*:0/20'")
     assert f"enabled {unit}.timer" in said
     assert lab.on(host, f"systemctl is-enabled {unit}.timer").strip() == "enabled"
     # systemd adds up to a minute to the calendar's time, so that not all timers fire at once.
-    fired = f"until test -e {metrics}; do sleep 1; done"
-    ended = f"while systemctl is-active --quiet {unit}.service; do sleep 1; done"
-    lab.on(host, f"timeout 240 sh -c '{fired}' && systemctl disable --now {unit}.timer && timeout 120 sh -c '{ended}'")
-    result = lab.on(host, f"systemctl show -p Result -p ExecMainStatus {unit}.service")
-    assert set(result.split()) == {"Result=success", "ExecMainStatus=3"}
+    lab.on(host, f"timeout 300 sh -c 'until test -s {ends}; do sleep 1; done'")
+    lab.on(host, f"systemctl disable --now {unit}.timer && systemctl stop {unit}.service")
+    assert lab.on(host, f"head -n 1 {ends}").split() == ["success", "3"]
     kept = json.loads(lab.on(host, f"{cellstep} audit list --json --cloud {CLOUD}"))
     assert kept[-1]["nodes"]["bad"] >= 1
     assert f'cellstep_audit_compliant{{cloud="{lab.name}"}} 0' in lab.on(host, f"cat {metrics}")
