@@ -241,7 +241,7 @@ def _asked_for(journal: Journal, run: RunRecord) -> list[Mapping[str, str]]:
     places = {line["title"].lower(): n for n, line in enumerate(lines)}
 
     def place(wanted: str) -> int:
-        if wanted.isdigit():
+        if wanted.isdecimal():
             return int(wanted) - 1
         return next((n for title, n in places.items() if title.startswith(wanted.lower())), 0)
 

@@ -1,6 +1,7 @@
 """The workbook's sheets, as XlsxWriter makes them."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeAlias
@@ -11,6 +12,7 @@ from xlsxwriter.format import Format
 from xlsxwriter.worksheet import Worksheet
 
 from reports.judgement import WORDS, by_cell, counts, states, tone, verdict
+from reports.sheets import Column, ColumnSheet
 from reports.story import Story
 from reports.tables import TABLES, about
 
@@ -161,10 +163,10 @@ class Workbook:
         """Write a table's sheet; beyond what a sheet holds it goes on in `NAME (2)` and so on."""
         size = MAX_ROWS - 1
         for part, start in enumerate(range(0, max(len(frame), 1), size), start=1):
-            sheet = self._book.add_worksheet(name if part == 1 else f"{name} ({part})")
+            sheet = self._book.add_worksheet(name if part == 1 else f"{name} ({part})", ColumnSheet)
             self._sheet(sheet, name, frame.iloc[start : start + size])
 
-    def _sheet(self, sheet: Worksheet, name: str, frame: pd.DataFrame) -> None:
+    def _sheet(self, sheet: ColumnSheet, name: str, frame: pd.DataFrame) -> None:
         self._page(sheet, landscape=True)
         sheet.freeze_panes(1, 0)
         sheet.repeat_rows(0)
@@ -177,49 +179,30 @@ class Workbook:
         # Project ids may be all digits; Excel need not remark on it.
         sheet.ignore_errors({"number_stored_as_text": f"A1:XFD{MAX_ROWS}"})
         sheet.set_row(0, 22)
-        for column, label in enumerate(frame.columns):
+        columns = []
+        for position, label in enumerate(map(str, frame.columns)):
             values = frame[label]
             numeric = pd.api.types.is_numeric_dtype(values)
-            shown = values.astype("str").fillna("")
-            longest = int(shown.str.len().max()) if len(shown) else 0
-            width = min(max(longest + 2, len(str(label)) + 5, 8), 64)
-            sheet.set_column(column, column, width, self._format())
+            cells = Column.of(values, _within, partial(self._look, name, label, numeric=numeric))
+            longest = max((len(str(value)) for value in cells.values if value is not None), default=0)
+            width = min(max(longest + 2, len(label) + 5, 8), 64)
+            sheet.set_column(position, position, width, self._format())
             # Numbers stand right, and the filter's button in the head stands right of its text.
             side: dict[str, Look] = {"align": "right", "indent": 2} if numeric else {}
-            sheet.write_string(0, column, str(label), self._format(**_HEAD, **side))
-            if numeric:
-                self._number_column(sheet, column, values)
-            elif label == TABLES[name].STATUS:
-                self._status_column(sheet, column, name, shown)
-            else:
-                self._text_column(sheet, column, shown)
+            sheet.write_string(0, position, label, self._format(**_HEAD, **side))
+            columns.append(cells)
+        sheet.fill(1, columns)
 
-    def _number_column(self, sheet: Worksheet, column: int, values: pd.Series) -> None:
-        plain = self._format(num_format="0", align="right", indent=2)
-        for row, value in enumerate(values.tolist(), start=1):
-            if not pd.isna(value):
-                sheet.write_number(row, column, value, plain)
-
-    def _status_column(self, sheet: Worksheet, column: int, name: str, values: pd.Series) -> None:
-        formats = {status: self._format(indent=1, **_COLOURS[tone(name, status)]) for status in values.unique()}
-        for row, status in enumerate(values.tolist(), start=1):
-            sheet.write_string(row, column, status, formats[status])
-
-    def _text_column(self, sheet: Worksheet, column: int, values: pd.Series) -> None:
-        for row, text in enumerate(values.tolist(), start=1):
-            if not text:
-                continue
-            if text.startswith(_FORMULA_LIKE) or len(text) > _MAX_TEXT:
-                self._text(sheet, row, column, text, {})
-            else:
-                sheet.write_string(row, column, text)
+    def _look(self, name: str, label: str, text: str, *, numeric: bool) -> Format | None:
+        if numeric:
+            return self._format(num_format="0", align="right", indent=2)
+        if label == TABLES[name].STATUS:
+            return self._format(indent=1, **_COLOURS[tone(name, text)])
+        return self._format(**_quoted(text)) if text.startswith(_FORMULA_LIKE) else None
 
     def _text(self, sheet: Worksheet, row: int, column: int, text: str, look: dict[str, Look]) -> None:
         """Write a text as text: Excel's own mark (a leading quote) keeps it so even when it is edited."""
-        if len(text) > _MAX_TEXT:
-            text = text[: _MAX_TEXT - 20] + " ... (see the CSV)"
-        quoted = {"quote_prefix": True} if text.startswith(_FORMULA_LIKE) else {}
-        sheet.write_string(row, column, text, self._format(**look, **quoted))
+        sheet.write_string(row, column, _within(text), self._format(**look, **_quoted(text)))
 
     def _page(self, sheet: Worksheet, *, landscape: bool) -> None:
         sheet.set_landscape() if landscape else sheet.set_portrait()
@@ -233,3 +216,11 @@ class Workbook:
         if key not in self._formats:
             self._formats[key] = self._book.add_format({**_FONT, **look})
         return self._formats[key]
+
+
+def _within(text: str) -> str:
+    return text if len(text) <= _MAX_TEXT else text[: _MAX_TEXT - 20] + " ... (see the CSV)"
+
+
+def _quoted(text: str) -> dict[str, Look]:
+    return {"quote_prefix": True} if text.startswith(_FORMULA_LIKE) else {}

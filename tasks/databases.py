@@ -105,7 +105,7 @@ def schema_version(task: Task, version: str, told_by: Told | None = None) -> int
             raise Refused(f"{node}/{database} has no version of {repository} in its table migrate_version")
         return int(rows[0]["version"])
     lines = sh(task, version, timeout=120).stdout.split()
-    if not lines or not lines[-1].isdigit():
+    if not lines or not lines[-1].isdecimal():
         raise Refused(f"`{version}` printed no version: {' '.join(lines) or 'nothing'}")
     return int(lines[-1])
 

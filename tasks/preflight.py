@@ -182,7 +182,7 @@ def read(
     if "finish" not in sections:
         raise Refused("the node's answer is cut off; ask again")
     began, done = float(sections["start"][0]), float(sections["finish"][0])
-    said = {name: Said(int(status), lines) for name, (status, lines) in sections.items() if status.isdigit()}
+    said = {name: Said(int(status), lines) for name, (status, lines) in sections.items() if status.isdecimal()}
     offset, uncertainty = clocks.offset(sent, began, done, ended)
     if said["uid"].status != 0:
         return NodeFacts(offset, uncertainty, said["uid"].status, database=database)
@@ -240,7 +240,7 @@ def _words(text: str) -> list[str]:
 
 def _spaces(lines: Iterable[str]) -> Iterable[Space]:
     for path, mount, free, inodes in _fields(lines, 4):
-        yield Space(path, mount, int(free) // 1024, int(inodes) if inodes.isdigit() else None)
+        yield Space(path, mount, int(free) // 1024, int(inodes) if inodes.isdecimal() else None)
 
 
 def _rpm_error(rpm: Said) -> str:

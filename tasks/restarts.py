@@ -37,7 +37,7 @@ def until_of(said: str) -> int | None:
     if not first.startswith(FIRST_LINE):
         return None
     number = first.rpartition("(")[2].rstrip(").")
-    return int(number) if number.isdigit() else None
+    return int(number) if number.isdecimal() else None
 
 
 def memcached(settings: str) -> list[str]:

@@ -76,7 +76,7 @@ def _print(found: measuring.Compared) -> None:
             str(row["what"]),
             *(_number(row[name], str(row["unit"])) for name in ("before", "after")),
             _number(row["ratio"], "x"),
-            failed if failed.isdigit() and failed != "0" else "",
+            failed if failed.isdecimal() and failed != "0" else "",
             Text(status + (f": {row['detail']}" if row["detail"] else ""), style=COLOURS.get(status, "yellow")),
         )
     console.print(shown)

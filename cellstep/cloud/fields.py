@@ -47,7 +47,7 @@ def admin_socket(text: str) -> str:
     if text.startswith("/"):
         return text
     host, _, port = text.rpartition(":")
-    if not host or not port.isascii() or not port.isdigit() or not 1 <= int(port[:6]) <= 65535:
+    if not host or not port.isascii() or not port.isdecimal() or not 1 <= int(port[:6]) <= 65535:
         raise ValueError(f"'{text[:80]}' is no socket; write 127.0.0.1:9999 or a path such as /run/haproxy.sock")
     return text
 

@@ -161,7 +161,7 @@ def find_step(runbook: Runbook, wanted: str) -> int:
         UsageError: no step, or more than one.
     """
     titles = [step.title for step in runbook.steps]
-    if wanted.isdigit():
+    if wanted.isdecimal():
         if 1 <= int(wanted) <= len(titles):
             return int(wanted) - 1
         raise UsageError(f"there is no step {wanted}; `plan {runbook.stage}` has 1 to {len(titles)}")

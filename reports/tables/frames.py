@@ -67,7 +67,7 @@ def in_order(frame: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
 def _natural(names: pd.Series) -> pd.Series:
     def key(name: str) -> tuple[bool, list[tuple[int, int | str]], str]:
         parts = [part for part in _DIGITS.split(name) if part]
-        return name != "top", [(0, int(part)) if part.isdigit() else (1, part) for part in parts], name
+        return name != "top", [(0, int(part)) if part.isdecimal() else (1, part) for part in parts], name
 
     rank = {name: position for position, name in enumerate(sorted(names.unique(), key=key))}
     return names.map(rank)

@@ -117,7 +117,7 @@ def look(task: Task, *, since: str = "") -> Result:
         CommandFailed: there is no ldapsearch, or the directory does not let it look.
         Refused: it has no entry there: a digest of nothing would prove nothing.
     """
-    if since and not since.isdigit():
+    if since and not since.isdecimal():
         raise Refused(f"'{since[:40]}' is no time of a directory")
     script = f"since={since}\n{reading()}\n{_SCRIPT}"
     found = parse(sh(task, script, what="reading keystone's directory", timeout=TIMEOUT_S).stdout)

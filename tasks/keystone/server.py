@@ -152,7 +152,7 @@ def _without_answer(result: CommandResult) -> CommandResult:
 
 def _answer(result: CommandResult) -> Answer:
     content, _, status = result.stdout.rpartition("\n")
-    if result.exit_status != 0 or not status.isdigit() or int(status) == 0:
+    if result.exit_status != 0 or not status.isdecimal() or int(status) == 0:
         said = result.stderr.strip().splitlines()
         return Answer(0, text=said[-1] if said else "")
     try:
@@ -198,7 +198,7 @@ def _url(host: str, found: Mapping[str, str], kind: str) -> str:
     bound = found.get(f"DEFAULT.{kind}_bind_host") or found.get("DEFAULT.bind_host", "")
     address = "127.0.0.1" if bound in {"", "0.0.0.0", "::"} else bound  # noqa: S104 - compared, not bound
     port = found.get(f"DEFAULT.{kind}_port") or str(PORTS[kind])
-    if not port.isdigit():
+    if not port.isdecimal():
         raise Refused(f"{host}: {kind}_port in keystone.conf is '{port}', which is no port")
     return f"{scheme}://{f'[{address}]' if ':' in address else address}:{port}/"
 

@@ -7,6 +7,8 @@ import sys
 import openpyxl
 import pandas as pd
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
 from reports import workbook
 from reports.judgement import tone, verdict
@@ -142,6 +144,26 @@ def test_a_text_too_long_for_a_cell_is_cut_and_says_so(tmp_path):
     text = openpyxl.load_workbook(tmp_path / "x.xlsx")["hosts"]["H2"].value
     assert text.endswith("x ... (see the CSV)")
     assert len(text) <= 32_767
+
+
+# What XML can hold, but no carriage return, which every reader of XML makes a line feed.
+TEXT = st.text(st.characters(codec="utf-8", categories=("L", "N", "P", "S", "Zs"), include_characters="\t\n"))
+ROW = st.fixed_dictionaries(
+    {"host": TEXT, "detail": TEXT, "state": st.sampled_from(("ok", "failed", "", "odd")), "attempts": st.integers(0)}
+)
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.lists(ROW, max_size=12))
+@example([{"host": "", "detail": "", "state": "ok", "attempts": 1}])
+@example([{"host": "_x0041_", "detail": " %d %s </c> ", "state": "failed", "attempts": 2**53}])
+def test_any_table_is_read_back_as_it_was(tmp_path_factory, rows):
+    table = hosts.table([{"step": "s", "cell": "top", **row} for row in rows if row["attempts"] <= 2**53])
+    path = tmp_path_factory.mktemp("any") / "x.xlsx"
+    write_xlsx({"hosts": table}, path, Story("t"))
+    read = [list(row) for row in openpyxl.load_workbook(path)["hosts"].iter_rows(min_row=2, values_only=True)]
+    written = [[None if pd.isna(cell) or cell == "" else cell for cell in row] for row in table.itertuples(index=False)]
+    assert read == written
 
 
 def test_what_fails_leaves_the_old_file_and_no_scrap(tmp_path):
