@@ -119,10 +119,12 @@ class _Tables:
         ]
         # Where the database did not answer, nothing is known of the heartbeats.
         deaf = {row["host"] for row in expected if row["binary"] and row["cell"] not in read}
+        hosts = {row["host"] for row in expected}
         actual = [
             {"host": node.name, "service": service, **is_}
             for node, evidence in self._evidence()
-            for service, is_ in (evidence.facts.services if evidence.facts else {}).items()
+            if node.name in hosts and evidence.facts
+            for service, is_ in evidence.facts.services.items()
         ]
         heartbeats = [
             {"cell": node.cell, "host": row["host"], "binary": row["binary"], "age_s": row["age_s"]}

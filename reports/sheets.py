@@ -5,6 +5,7 @@ that is half a minute and half a GB. The tables' columns hold few different valu
 of the XML once, and a row is then put together of parts.
 """
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Self
@@ -38,7 +39,8 @@ class Column:
             shown: the text that stands for a text.
             look: the format of a text, or of a number's digits; None: the column's own.
         """
-        codes, different = pd.factorize(cells, use_na_sentinel=False)
+        codes, uniques = pd.factorize(cells, use_na_sentinel=False)
+        different = uniques.tolist()
         values: list[str | float | None]
         if pd.api.types.is_numeric_dtype(cells):
             values = [None if pd.isna(each) else each for each in different]
@@ -71,10 +73,8 @@ class ColumnSheet(Worksheet):  # type: ignore[misc]
         self._check_dimensions(first + rows - 1, len(columns) - 1)
         self._filled = _Filled(first, columns)
         for each in columns:
-            counts = pd.Series(each.codes).value_counts()
-            self._filled.parts.append(
-                [self._value(value, int(counts.get(code, 0))) for code, value in enumerate(each.values)]
-            )
+            counts = Counter(each.codes)
+            self._filled.parts.append([self._value(value, counts[code]) for code, value in enumerate(each.values)])
 
     def _value(self, value: str | float | None, cells: int) -> str:
         """What comes after a cell's address and format."""

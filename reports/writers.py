@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
     from reports.story import Story
 
+_ROWS = 10_000  # made into values at once
+
 
 def write_csv(tables: Mapping[str, "pd.DataFrame"], directory: Path) -> list[Path]:
     """Write each table to `directory/NAME.csv`: UTF-8, lines ended by a line feed, no index.
@@ -76,12 +78,24 @@ def write_json(tables: Mapping[str, "pd.DataFrame"], path: Path, story: "Story")
         "facts": dict(story.facts),
         "unreachable": dict(story.silent),
         "counts": {name: counts(name, frame) for name, frame in tables.items()},
-        "tables": {name: records(frame) for name, frame in tables.items()},
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as scratch, scratch.open("w", encoding="utf-8") as file:
-        json.dump(values, file, ensure_ascii=False, indent=1)
-        file.write("\n")
+        file.writelines(json_parts(values, tables))
+
+
+def json_parts(values: Mapping[str, Any], tables: Mapping[str, "pd.DataFrame"]) -> Iterator[str]:
+    """The text of a JSON object: the values, then `tables`, a row a line; never are all rows there at once."""
+    yield json.dumps(values, ensure_ascii=False, indent=1, default=str).removesuffix("\n}") + ',\n "tables": {'
+    for number, (name, frame) in enumerate(tables.items()):
+        yield f"{',' if number else ''}\n  {json.dumps(name)}: ["
+        between = "\n   "
+        for start in range(0, len(frame), _ROWS):
+            for row in records(frame.iloc[start : start + _ROWS]):
+                yield between + json.dumps(row, ensure_ascii=False, default=str)
+                between = ",\n   "
+        yield "]"
+    yield "\n }\n}\n"
 
 
 def records(frame: "pd.DataFrame") -> list[dict[str, Any]]:

@@ -112,6 +112,7 @@ def audit(
         found = _Found(cloud, name, scope, made, heard.silent, heard.deaf, seconds, notes)
         lists = asking.lists(cloud.nodes, heard) if whole else {}
         lists = asking.carried(lists, last.lists, _missing(made)) if whole and last else lists
+        del heard, questions, baseline  # of thousands of nodes, and the reports need room
         return found.written(output, last if whole else None, trend if whole else [], nodes, lists, whole=whole)
 
 

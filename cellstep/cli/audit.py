@@ -1,5 +1,6 @@
 """`cellstep audit`: the whole cloud looked at at once; what differs from the audit before; audits on a schedule."""
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,6 +24,7 @@ from cellstep.errors import UsageError
 from cellstep.folding import groups_of, names
 from cellstep.folding import shown as alike
 from reports.story import Changes
+from reports.writers import json_parts
 
 COLOURS = {"good": "green", "warn": "yellow", "bad": "red", "silent": "magenta", "none": "dim"}
 CHANGES_SHOWN = 20
@@ -181,22 +183,18 @@ def _print_changes(changes: Changes, most: int | None) -> None:
 
 
 def _print_values(found: Audit) -> None:
-    from reports.writers import records  # noqa: PLC0415 - brings pandas, 0.6 s
-
-    print_json(
-        {
-            "name": found.name,
-            "compliant": found.compliant,
-            "folder": str(found.folder),
-            "unreachable": found.silent,
-            "no_answer": found.deaf,
-            "scope": found.scope.words(),
-            "seconds": round(found.seconds, 3),
-            "counts": reporting.verdicts(found.tables),
-            "changes": _changes(found.changes),
-            "tables": {name: records(frame) for name, frame in found.tables.items()},
-        }
-    )
+    values = {
+        "name": found.name,
+        "compliant": found.compliant,
+        "folder": str(found.folder),
+        "unreachable": found.silent,
+        "no_answer": found.deaf,
+        "scope": found.scope.words(),
+        "seconds": round(found.seconds, 3),
+        "counts": reporting.verdicts(found.tables),
+        "changes": _changes(found.changes),
+    }
+    sys.stdout.writelines(json_parts(values, found.tables))
 
 
 def _changes(changes: Changes | None) -> list[dict[str, str]] | None:
