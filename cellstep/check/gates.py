@@ -1,6 +1,7 @@
 """The checks of a component's databases as a runbook has them: before the schema change, and after it."""
 
 from collections.abc import Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from cellstep.check.after import After, Before, Row
@@ -44,11 +45,8 @@ class Checks:
     def before(self, _context: Context, node: Node) -> Mapping[str, Any]:
         """What a database is asked right before: what would stop the change, and all that is compared afterwards."""
         place = self.places[node.name]
-        known = expected(self.cloud, place)
-        return {
-            **arguments_of(self.cloud, place),
-            "questions": lambda live, version: After.questions_before(known, live, version),
-        }
+        asking = partial(After.questions_before, expected(self.cloud, place))  # travels to a worker, as a lambda cannot
+        return {**arguments_of(self.cloud, place), "questions": asking}
 
     def judge_before(self, context: Context, results: Mapping[str, Seen]) -> list[Finding]:
         """Nothing may stand against the change; how the databases are is kept for the comparison afterwards."""
