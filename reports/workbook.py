@@ -18,7 +18,8 @@ from reports.tables import TABLES, about
 
 Look: TypeAlias = str | int | bool  # the value of a format's property
 MAX_ROWS = 1_048_576  # of a sheet, in Excel
-_VERDICT_LINE = 110  # characters of the verdict that fit into one line
+_VERDICT_LINE = 110  # characters of the verdict, or of a fact, that fit into one line
+_LINE_HEIGHT = 15  # points
 _CHANGES = 30  # lines of the summary; the page and the CSV have more
 _MAX_TEXT = 32_767  # characters in a cell, in Excel
 _FORMULA_LIKE = ("=", "+", "-", "@")
@@ -69,9 +70,9 @@ class Workbook:
     def summary(self, tables: Mapping[str, pd.DataFrame], story: Story) -> None:
         """Write the first sheet: the verdict, the run's facts, rows by table and status, what is new, the cells."""
         sheet = self._book.add_worksheet("summary")
-        self._page(sheet, landscape=False)
+        self._page(sheet)
         sheet.hide_gridlines(2)
-        for column, width in enumerate((2, 20, 22, 12, 80)):
+        for column, width in enumerate((2, 20, 22, 12, 92)):
             sheet.set_column(column, column, width, self._format())
         sheet.set_row(1, 28)
         sheet.write_string(1, 1, self._title, self._format(bold=True, font_size=18, font_color=_INK))
@@ -87,9 +88,12 @@ class Workbook:
         )
         row = 5
         for label, fact in story.facts.items():
-            sheet.write_string(row, 1, label, self._format(font_color="#6B7280", indent=1))
+            sheet.write_string(row, 1, label, self._format(font_color="#6B7280", indent=1, valign="top"))
             sheet.merge_range(row, 2, row, 4, "", self._format(align="left"))
-            self._text(sheet, row, 2, str(fact), {"align": "left", "text_wrap": "\n" in str(fact)})
+            # A row of merged cells is never made higher by itself.
+            if (lines := sum(-(-len(line) // _VERDICT_LINE) for line in str(fact).splitlines())) > 1:
+                sheet.set_row(row, _LINE_HEIGHT * lines)
+            self._text(sheet, row, 2, str(fact), {"align": "left", "valign": "top", "text_wrap": lines > 1})
             row += 1
         row = self._counts(sheet, row + 1, tables)
         row = self._changes(sheet, row + 2, story)
@@ -167,7 +171,7 @@ class Workbook:
             self._sheet(sheet, name, frame.iloc[start : start + size])
 
     def _sheet(self, sheet: ColumnSheet, name: str, frame: pd.DataFrame) -> None:
-        self._page(sheet, landscape=True)
+        self._page(sheet)
         sheet.freeze_panes(1, 0)
         sheet.repeat_rows(0)
         sheet.autofilter(0, 0, len(frame), len(frame.columns) - 1)
@@ -204,8 +208,8 @@ class Workbook:
         """Write a text as text: Excel's own mark (a leading quote) keeps it so even when it is edited."""
         sheet.write_string(row, column, _within(text), self._format(**look, **_quoted(text)))
 
-    def _page(self, sheet: Worksheet, *, landscape: bool) -> None:
-        sheet.set_landscape() if landscape else sheet.set_portrait()
+    def _page(self, sheet: Worksheet) -> None:
+        sheet.set_landscape()
         sheet.set_paper(9)  # A4
         sheet.fit_to_pages(1, 0)
         sheet.set_margins(left=0.4, right=0.4, top=0.6, bottom=0.6)

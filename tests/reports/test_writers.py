@@ -107,6 +107,16 @@ def test_the_summary_says_the_verdict_the_run_and_the_counts(book):
     assert lines[-3:] == [["hosts", "failed", 3, about], ["unreachable", 3], ["ok", 3]]
 
 
+def test_a_long_fact_is_shown_whole(tmp_path):
+    fact = ", ".join(f"stage{number} (run 2014013{number}-090000)" for number in range(8))
+    write_xlsx({}, tmp_path / "x.xlsx", Story("t", {"Run": "r1", "upgraded": fact}))
+    sheet = openpyxl.load_workbook(tmp_path / "x.xlsx")["summary"]
+    rows = {sheet.cell(row, 2).value: row for row in range(1, sheet.max_row + 1)}
+    assert sheet.cell(rows["upgraded"], 3).alignment.wrap_text
+    assert sheet.row_dimensions[rows["upgraded"]].height == 45
+    assert sheet.row_dimensions[rows["Run"]].height is None
+
+
 def one(status, name="rpms"):
     return {name: pd.DataFrame({TABLES[name].STATUS: [status]})}
 
